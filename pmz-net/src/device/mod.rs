@@ -1,0 +1,7 @@
+//! The TUN: opening it, and reading and writing frames, each a virtio-net header and an IP packet.
+
+mod open;
+mod tun;
+
+pub use open::{Offloads, OpenError, OpenTun, open_tun, tun_name};
+pub use tun::Tun;

@@ -1,0 +1,402 @@
+//! The kernel's links, addresses and routes.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+
+use super::ExistingRoute;
+
+/// The kernel answers at once; a wait this long means that it never will.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the kernel refused, and on what.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct RouteError {
+    what: String,
+    #[source]
+    source: io::Error,
+}
+
+impl RouteError {
+    /// The kernel's error.
+    pub fn io(&self) -> &io::Error {
+        &self.source
+    }
+}
+
+/// A connection to rtnetlink.
+pub struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Netlink {
+    /// Opens a connection in the calling thread's network namespace. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn open() -> Result<Self, RouteError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| RouteError {
+            what: "open rtnetlink".to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    /// Brings a link up with this MTU in bytes, and without the link-local address that Linux would give it:
+    /// router solicitations have no business in a tunnel.
+    ///
+    /// # Errors
+    /// When the link is gone, the MTU is out of the device's range, or the right is missing.
+    pub async fn bring_up(&self, index: u32, mtu: u16) -> Result<(), RouteError> {
+        let quiet = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
+            )]))
+            .build();
+        // A kernel without IPv6 refuses this one, and does not need it.
+        if let Err(error) = self.set_link("quieten", index, quiet).await {
+            tracing::debug!(%error, "no address generation mode");
+        }
+        let up = LinkUnspec::new_with_index(index)
+            .mtu(u32::from(mtu))
+            .up()
+            .build();
+        self.set_link("bring up", index, up).await
+    }
+
+    /// Sets a link's MTU, in bytes.
+    ///
+    /// # Errors
+    /// As [`Netlink::bring_up`].
+    pub async fn set_mtu(&self, index: u32, mtu: u16) -> Result<(), RouteError> {
+        let message = LinkUnspec::new_with_index(index)
+            .mtu(u32::from(mtu))
+            .build();
+        self.set_link("set the MTU of", index, message).await
+    }
+
+    async fn set_link(
+        &self,
+        verb: &str,
+        index: u32,
+        message: LinkMessage,
+    ) -> Result<(), RouteError> {
+        within(
+            format!("{verb} link {index}"),
+            self.handle.link().set(message).execute(),
+        )
+        .await
+    }
+
+    /// Gives a link an address of its own: a host address, with no prefix of neighbours.
+    ///
+    /// # Errors
+    /// When the link is gone or the right is missing.
+    pub async fn add_address(&self, index: u32, address: IpAddr) -> Result<(), RouteError> {
+        let prefix = IpNet::from(address).prefix_len();
+        let mut request = self.handle.address().add(index, address, prefix).replace();
+        if address.is_ipv6() {
+            // Until its neighbours have been asked, an address can be no route's source and no
+            // socket's; in a tunnel there is nobody to ask.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        within(format!("add address {address}"), request.execute()).await
+    }
+
+    /// Takes an address away; routes that name it as their source go with it.
+    ///
+    /// # Errors
+    /// When the right is missing. An address that is not there is no error.
+    pub async fn remove_address(&self, index: u32, address: IpAddr) -> Result<(), RouteError> {
+        let what = format!("remove address {address}");
+        let mut held = self
+            .handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .execute();
+        let find = async {
+            while let Some(message) = held.try_next().await? {
+                let same = message.attributes.iter().any(|a| {
+                    matches!(a, AddressAttribute::Local(at) | AddressAttribute::Address(at) if *at == address)
+                });
+                if same {
+                    return Ok(Some(message));
+                }
+            }
+            Ok(None)
+        };
+        match within(what.clone(), find).await? {
+            Some(message) => within(what, self.handle.address().del(message).execute()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a route to the main table. It goes when the link goes.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the table holds the same prefix; else when the link is gone or not up, or the
+    /// right is missing.
+    pub async fn add_route(
+        &self,
+        index: u32,
+        prefix: IpNet,
+        prefsrc: Option<IpAddr>,
+    ) -> Result<(), RouteError> {
+        let route = route_through(index, prefix, prefsrc)?;
+        within(
+            format!("add route {prefix}"),
+            self.handle.route().add(route).execute(),
+        )
+        .await
+    }
+
+    /// As [`Netlink::add_route`], but takes the place of the route for the same prefix, whosever it is, in
+    /// one step.
+    ///
+    /// # Errors
+    /// When the link is gone or not up, or the right is missing.
+    pub async fn replace_route(
+        &self,
+        index: u32,
+        prefix: IpNet,
+        prefsrc: Option<IpAddr>,
+    ) -> Result<(), RouteError> {
+        let route = route_through(index, prefix, prefsrc)?;
+        let request = self.handle.route().add(route).replace();
+        within(format!("replace route {prefix}"), request.execute()).await
+    }
+
+    /// Takes a route of this link out of the main table. One that is not there is no error.
+    ///
+    /// # Errors
+    /// When the right is missing.
+    pub async fn remove_route(&self, index: u32, prefix: IpNet) -> Result<(), RouteError> {
+        let what = format!("remove route {prefix}");
+        let route = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .map_err(|_| RouteError {
+                what: what.clone(),
+                source: io::ErrorKind::InvalidInput.into(),
+            })?
+            .output_interface(index)
+            .scope(RouteScope::NoWhere)
+            .build();
+        match within(what, self.handle.route().del(route).execute()).await {
+            Err(e) if e.source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All unicast routes of both families, of every table but the kernel's own `local`.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn routes(&self) -> Result<Vec<ExistingRoute>, RouteError> {
+        let names = self.link_names().await?;
+        let mut routes = Vec::new();
+        for any in [IpAddr::from([0u8; 4]), IpAddr::from([0u8; 16])] {
+            let mut filter = RouteMessageBuilder::<IpAddr>::new().build();
+            filter.header.address_family = if any.is_ipv4() {
+                AddressFamily::Inet
+            } else {
+                AddressFamily::Inet6
+            };
+            let dump = self.handle.route().get(filter).execute();
+            let list = dump.try_collect::<Vec<RouteMessage>>();
+            for message in within("list routes".to_owned(), list).await? {
+                routes.extend(existing(&message, any, &names));
+            }
+        }
+        Ok(routes)
+    }
+
+    /// A link's MTU, in bytes.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub async fn mtu(&self, index: u32) -> Result<u32, RouteError> {
+        let what = format!("look at link {index}");
+        let mut found = self.handle.link().get().match_index(index).execute();
+        let message = within(what.clone(), found.try_next()).await?;
+        let mtu = message.and_then(|message| {
+            message.attributes.into_iter().find_map(|a| match a {
+                LinkAttribute::Mtu(mtu) => Some(mtu),
+                _ => None,
+            })
+        });
+        mtu.ok_or_else(|| RouteError {
+            what,
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// The names of all links, by index.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn link_names(&self) -> Result<HashMap<u32, String>, RouteError> {
+        let dump = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .filter_map(|message| async move {
+                match message {
+                    Ok(message) => {
+                        let index = message.header.index;
+                        message.attributes.into_iter().find_map(|a| match a {
+                            LinkAttribute::IfName(name) => Some(Ok((index, name))),
+                            _ => None,
+                        })
+                    }
+                    Err(error) => Some(Err(error)),
+                }
+            });
+        within("list links".to_owned(), dump.try_collect()).await
+    }
+}
+
+fn route_through(
+    index: u32,
+    prefix: IpNet,
+    prefsrc: Option<IpAddr>,
+) -> Result<RouteMessage, RouteError> {
+    let invalid = |_| RouteError {
+        what: format!("route {prefix}"),
+        source: io::ErrorKind::InvalidInput.into(),
+    };
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(prefix.network(), prefix.prefix_len())
+        .map_err(invalid)?
+        .output_interface(index);
+    // As `ip route add PREFIX dev DEVICE` does: nobody stands between.
+    if prefix.addr().is_ipv4() {
+        route = route.scope(RouteScope::Link);
+    }
+    if let Some(source) = prefsrc {
+        route = route.pref_source(source).map_err(invalid)?;
+    }
+    Ok(route.build())
+}
+
+fn existing(
+    message: &RouteMessage,
+    any: IpAddr,
+    names: &HashMap<u32, String>,
+) -> Option<ExistingRoute> {
+    if message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let mut table = u32::from(message.header.table);
+    let mut route = ExistingRoute {
+        prefix: IpNet::new(any, message.header.destination_prefix_length).ok()?,
+        table,
+        index: None,
+        device: None,
+        gateway: None,
+        prefsrc: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => {
+                route.prefix =
+                    IpNet::new(address(to)?, message.header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Table(wide) => table = *wide,
+            RouteAttribute::Oif(index) => route.index = Some(*index),
+            RouteAttribute::Gateway(gateway) => route.gateway = address(gateway),
+            RouteAttribute::PrefSource(source) => route.prefsrc = address(source),
+            _ => {}
+        }
+    }
+    if table == u32::from(libc::RT_TABLE_LOCAL) {
+        return None;
+    }
+    route.table = table;
+    route.device = route.index.and_then(|i| names.get(&i).cloned());
+    Some(route)
+}
+
+fn address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+        _ => None,
+    }
+}
+
+async fn within<T>(
+    what: String,
+    request: impl Future<Output = Result<T, rtnetlink::Error>>,
+) -> Result<T, RouteError> {
+    let source = match tokio::time::timeout(ANSWER_WITHIN, request).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(rtnetlink::Error::NetlinkError(message))) => {
+            io::Error::from_raw_os_error(message.raw_code().saturating_abs())
+        }
+        Ok(Err(other)) => io::Error::other(other),
+        Err(_) => io::ErrorKind::TimedOut.into(),
+    };
+    Err(RouteError { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn routes_can_be_listed_without_any_right() {
+        let netlink = Netlink::open().unwrap();
+        let routes = netlink.routes().await.unwrap();
+        assert!(routes.iter().all(|r| r.table != 255), "{routes:?}");
+        assert!(
+            netlink
+                .link_names()
+                .await
+                .unwrap()
+                .values()
+                .any(|name| name == "lo")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_kernels_error_comes_with_what_it_was_about() {
+        let netlink = Netlink::open().unwrap();
+        let error = netlink.set_mtu(0x7fff_fff0, 1280).await.unwrap_err();
+        assert!(
+            error.to_string().contains("set the MTU of link 2147483632"),
+            "{error}"
+        );
+        assert!(
+            error.io().raw_os_error().is_some_and(|code| code > 0),
+            "{error:?}"
+        );
+    }
+}
