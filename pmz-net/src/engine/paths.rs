@@ -1,0 +1,189 @@
+//! What the engine keeps at each peer: its streams, where its datagrams come from, and which of them its
+//! packets take.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use super::Via;
+use crate::carrier::stream::StreamQueue;
+
+/// Where a peer's packets go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "endpoint", rename_all = "kebab-case")]
+pub enum Direction {
+    /// Nowhere yet.
+    #[default]
+    None,
+    /// To this address by UDP.
+    Udp(SocketAddr),
+    /// On the streams, each flow on one.
+    Stream,
+}
+
+/// The ways to one peer.
+pub struct Paths {
+    /// Follows the peer: its packets go back to where the newest authentic message came from, as
+    /// WireGuard's roaming does it. An end that chooses for itself (the client) does not.
+    follows: bool,
+    /// Super-packets may travel whole on streams.
+    super_packets: bool,
+    /// The largest inner packet on UDP, in bytes.
+    mtu: u16,
+    /// The peer's own addresses in the tunnel.
+    addresses: Vec<IpAddr>,
+    state: RwLock<State>,
+    created: Instant,
+    /// Milliseconds after `created` at which the peer was last heard.
+    heard_ms: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    direction: Direction,
+    streams: Vec<Arc<StreamQueue>>,
+}
+
+/// A peer's ways, for metrics and `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathsReport {
+    /// Where packets go.
+    pub direction: Direction,
+    /// Open streams.
+    pub streams: usize,
+    /// Bytes sent and received on them.
+    pub stream_bytes: (u64, u64),
+    /// Packets that the queues before the streams dropped because they stood too long.
+    pub dropped_sojourn: u64,
+    /// Packets dropped because a queue was full.
+    pub dropped_full: u64,
+    /// Packets marked with congestion experienced.
+    pub marked: u64,
+}
+
+impl Paths {
+    /// No way yet. `addresses` are the peer's own in the tunnel, `mtu` its largest inner packet.
+    pub fn new(follows: bool, super_packets: bool, mtu: u16, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            follows,
+            super_packets,
+            mtu,
+            addresses,
+            state: RwLock::default(),
+            created: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether both ends take super-packets on streams.
+    pub fn super_packets(&self) -> bool {
+        self.super_packets
+    }
+
+    /// The largest inner packet on UDP, in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The peer's own address of a family.
+    pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
+    }
+
+    /// Where packets go now.
+    pub fn direction(&self) -> Direction {
+        self.state.read().direction
+    }
+
+    /// Sends packets another way from now on.
+    pub fn set_direction(&self, direction: Direction) {
+        self.state.write().direction = direction;
+    }
+
+    /// Adds a stream.
+    pub fn add_stream(&self, stream: Arc<StreamQueue>) {
+        let mut state = self.state.write();
+        state.streams.retain(|s| s.index() != stream.index());
+        state.streams.push(stream);
+        state.streams.sort_by_key(|s| s.index());
+    }
+
+    /// Takes a stream away; packets of its flows go on another one.
+    pub fn remove_stream(&self, stream: &Arc<StreamQueue>) {
+        let mut state = self.state.write();
+        state.streams.retain(|s| !Arc::ptr_eq(s, stream));
+        if state.streams.is_empty() && self.follows && state.direction == Direction::Stream {
+            state.direction = Direction::None;
+        }
+    }
+
+    /// All streams.
+    pub fn streams(&self) -> Vec<Arc<StreamQueue>> {
+        self.state.read().streams.clone()
+    }
+
+    /// The stream of a flow: always the same one while the streams stay the same.
+    pub fn stream_for(&self, flow_hash: u32) -> Option<Arc<StreamQueue>> {
+        let state = self.state.read();
+        let at = flow_hash as usize % state.streams.len().max(1);
+        state.streams.get(at).cloned()
+    }
+
+    /// Some stream, for a message of no flow.
+    pub fn any_stream(&self) -> Option<Arc<StreamQueue>> {
+        self.state.read().streams.first().cloned()
+    }
+
+    /// An authentic message came from here, the newest so far.
+    pub(super) fn heard(&self, via: &Via, newest: bool) {
+        let ms = self.created.elapsed().as_millis() as u64;
+        self.heard_ms.store(ms, Ordering::Relaxed);
+        if newest {
+            self.follow(via);
+        }
+    }
+
+    /// Sends packets the way on which a message came, unless this end chooses for itself.
+    pub(super) fn follow(&self, via: &Via) {
+        if !self.follows {
+            return;
+        }
+        let direction = match via {
+            Via::Udp(from) => Direction::Udp(*from),
+            Via::Stream(_) => Direction::Stream,
+        };
+        if self.direction() != direction {
+            self.set_direction(direction);
+        }
+    }
+
+    /// Seconds since the peer was last heard, or since it was added.
+    pub fn silent_for(&self) -> std::time::Duration {
+        let heard = std::time::Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.created.elapsed().saturating_sub(heard)
+    }
+
+    /// The ways as people see them.
+    pub fn report(&self) -> PathsReport {
+        let state = self.state.read();
+        let mut report = PathsReport {
+            direction: state.direction,
+            streams: state.streams.len(),
+            ..PathsReport::default()
+        };
+        for stream in &state.streams {
+            let (sent, received) = stream.bytes();
+            let counters = stream.counters();
+            report.stream_bytes.0 += sent;
+            report.stream_bytes.1 += received;
+            report.dropped_sojourn += counters.dropped_sojourn;
+            report.dropped_full += counters.dropped_full;
+            report.marked += counters.marked;
+        }
+        report
+    }
+}
