@@ -1,0 +1,96 @@
+//! What the NAT counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters of a NAT: written by its thread, read by anybody.
+        #[derive(Debug, Default)]
+        pub struct NatCounters {
+            $($(#[$doc])* pub(super) $name: AtomicU64,)*
+        }
+
+        /// The counters at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct NatSnapshot {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl NatCounters {
+            /// Reads all counters; each is exact, together they are not from one instant.
+            pub fn snapshot(&self) -> NatSnapshot {
+                NatSnapshot { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Flows that there are now.
+    flows,
+    /// TCP connections that there are now, dials included.
+    tcp_flows,
+    /// UDP flows that there are now.
+    udp_flows,
+    /// ICMP echo flows that there are now.
+    icmp_flows,
+    /// Bytes of TCP rings held by flows now.
+    ring_bytes,
+    /// Frames taken from the inbox.
+    frames_in,
+    /// Bytes of those.
+    bytes_in,
+    /// Frames given to the egress.
+    frames_out,
+    /// Bytes of those.
+    bytes_out,
+    /// TCP dials begun.
+    dials,
+    /// TCP dials that a destination refused.
+    dials_refused,
+    /// TCP dials that found the destination unreachable, in time or at all.
+    dials_unreachable,
+    /// Flows not made because a limit on flows was reached.
+    flow_limit_hits,
+    /// Flows not made because a peer's buffers were used up.
+    buffer_limit_hits,
+    /// Flows not made because the process had no descriptors, ports or memory left.
+    resource_limit_hits,
+    /// Idle UDP flows that made way for new ones.
+    evicted,
+    /// Flows that ended because nothing was heard.
+    expired,
+    /// Packets to destinations that policy refuses.
+    denied,
+    /// Echo requests that this process may not send.
+    echo_not_permitted,
+    /// Packets dropped because they were malformed or of no protocol that is handled.
+    malformed,
+    /// TCP segments dropped because they did not fit the connection.
+    bad_segments,
+    /// TCP segments of no known connection, answered by RST.
+    stray_segments,
+    /// Datagrams dropped on the way to a service because the kernel would not take them.
+    datagrams_dropped,
+    /// IP packets put together from fragments.
+    reassembled,
+    /// IP packets given up because fragments overlapped, were too many, or did not come.
+    reassembly_failures,
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Relaxed);
+}
+
+/// Counts one.
+pub(super) fn bump(counter: &AtomicU64) {
+    add(counter, 1);
+}
+
+/// Takes from a gauge.
+pub(super) fn sub(counter: &AtomicU64, n: u64) {
+    counter.fetch_sub(n, Relaxed);
+}

@@ -1,0 +1,132 @@
+//! The NAT's thread: how it is made, started and ended.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use mio::{Poll, Token};
+
+use super::inbox::Shared;
+use super::worker::Worker;
+use super::{Egress, Inbox, NatConfig, NatCounters, Waker};
+
+/// The token of the waker; flows count from 0.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// A NAT whose thread has not started yet: its handles exist, so that the [`Egress`] can be made with them.
+#[derive(Debug)]
+pub struct Nat {
+    config: NatConfig,
+    poll: Poll,
+    shared: Arc<Shared>,
+    counters: Arc<NatCounters>,
+}
+
+impl Nat {
+    /// Makes the queue and the handles.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left for epoll and eventfd.
+    pub fn new(config: NatConfig) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let shared = Arc::new(Shared::new(config.inbox_frames, config.inbox_bytes, waker));
+        Ok(Self {
+            config,
+            poll,
+            shared,
+            counters: Arc::default(),
+        })
+    }
+
+    /// Where packets go in.
+    pub fn inbox(&self) -> Inbox {
+        Inbox(Arc::clone(&self.shared))
+    }
+
+    /// How the engine says that a carrier has room again.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.shared))
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> Arc<NatCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Starts the thread, called `pmz-nat`.
+    ///
+    /// # Errors
+    /// When the thread can't be made.
+    pub fn start(self, egress: Box<dyn Egress>) -> io::Result<RunningNat> {
+        let Self {
+            config,
+            poll,
+            shared,
+            counters,
+        } = self;
+        let parts = (Arc::clone(&shared), Arc::clone(&counters));
+        let thread = std::thread::Builder::new()
+            .name("pmz-nat".into())
+            .spawn(move || Worker::new(config, poll, parts.0, parts.1, egress).run())?;
+        Ok(RunningNat {
+            shared,
+            counters,
+            thread: Some(thread),
+        })
+    }
+
+    /// [`Nat::new`] and [`Nat::start`] in one, for an egress that needs no [`Waker`] to be made.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn spawn(config: NatConfig, egress: Box<dyn Egress>) -> io::Result<RunningNat> {
+        Self::new(config)?.start(egress)
+    }
+}
+
+/// A running NAT. Dropping it ends the thread, resets its connections and waits until that is done.
+#[derive(Debug)]
+pub struct RunningNat {
+    shared: Arc<Shared>,
+    counters: Arc<NatCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningNat {
+    /// Where packets go in.
+    pub fn inbox(&self) -> Inbox {
+        Inbox(Arc::clone(&self.shared))
+    }
+
+    /// How the engine says that a carrier has room again.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.shared))
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> Arc<NatCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Whether the thread has ended: only after [`RunningNat::stop`], or a fault that it logged.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends the thread and waits for it, as dropping does.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for RunningNat {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the NAT's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The thread's loop: a batch from the inbox, the kernel's events, the timers, then a turn for each flow
+//! that has something to do.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::counters::{add, bump};
+use super::echo::EchoFlow;
+use super::flow::{FlowId, FlowKey, FlowTable};
+use super::inbox::{Batch, Shared};
+use super::outlet::Outlet;
+use super::peers::Peers;
+use super::sockets::{Failure, Unreachable};
+use super::tcp::{End, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
+use super::thread::WAKE;
+use super::timers::Timers;
+use super::udp::{DatagramOutcome, UdpFlow};
+use super::{Egress, NatConfig, NatCounters};
+use crate::packet::Reassembler;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// Without timers the thread wakes up this often.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub(super) enum Kind {
+    Tcp(Box<TcpFlow>),
+    Udp(UdpFlow),
+    Echo(EchoFlow),
+}
+
+pub(super) struct Flow {
+    pub(super) key: FlowKey,
+    pub(super) kind: Kind,
+    /// In the ready queue.
+    pub(super) queued: bool,
+    /// In its peer's list of flows that wait for room.
+    pub(super) blocked: bool,
+    pub(super) deadline: Instant,
+    pub(super) armed: Option<Instant>,
+}
+
+impl Flow {
+    pub(super) fn fd(&self) -> RawFd {
+        match &self.kind {
+            Kind::Tcp(tcp) => tcp.socket().as_raw_fd(),
+            Kind::Udp(udp) => udp.socket().as_raw_fd(),
+            Kind::Echo(echo) => echo.socket().as_raw_fd(),
+        }
+    }
+
+    /// When a datagram flow was last active.
+    pub(super) fn datagram_active(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Tcp(_) => None,
+            Kind::Udp(udp) => Some(udp.active()),
+            Kind::Echo(echo) => Some(echo.active()),
+        }
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) config: NatConfig,
+    pub(super) poll: Poll,
+    pub(super) shared: Arc<Shared>,
+    pub(super) counters: Arc<NatCounters>,
+    pub(super) outlet: Outlet,
+    pub(super) flows: FlowTable<Flow>,
+    pub(super) peers: Peers,
+    pub(super) time_wait: TimeWait,
+    pub(super) reassembler: Reassembler,
+    timers: Timers,
+    ready: VecDeque<FlowId>,
+    rings: RingPool,
+    pub(super) now: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: NatConfig,
+        poll: Poll,
+        shared: Arc<Shared>,
+        counters: Arc<NatCounters>,
+        egress: Box<dyn Egress>,
+    ) -> Self {
+        Self {
+            outlet: Outlet::new(egress, Arc::clone(&counters)),
+            time_wait: TimeWait::new(config.max_time_wait, config.time_wait),
+            config,
+            poll,
+            shared,
+            counters,
+            reassembler: Reassembler::new(),
+            flows: FlowTable::new(),
+            peers: Peers::default(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            rings: RingPool::default(),
+            now: Instant::now(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut batch = Batch::default();
+        while !self.shared.stopped() {
+            self.wait(&mut events);
+            self.now = Instant::now();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.event(event);
+                }
+            }
+            self.shared.swap(&mut batch);
+            for peer in batch.gone.drain(..) {
+                self.forget(peer);
+            }
+            for (peer, mut frame) in batch.frames.drain(..) {
+                bump(&self.counters.frames_in);
+                add(&self.counters.bytes_in, frame.len() as u64);
+                self.inbound(peer, &mut frame);
+            }
+            for peer in batch.room.drain() {
+                self.room(peer);
+            }
+            while let Some((at, id)) = self.timers.due(self.now) {
+                self.timer(at, id);
+            }
+            for _ in 0..self.ready.len() {
+                if let Some(id) = self.ready.pop_front() {
+                    self.turn(id);
+                }
+            }
+            self.outlet.flush();
+        }
+        self.end();
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let idle = self.ready.is_empty() && self.shared.may_sleep();
+        let timeout = if idle {
+            let next = self.timers.next();
+            next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
+        } else {
+            Duration::ZERO
+        };
+        match self.poll.poll(events, Some(timeout)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            // epoll_wait fails only by misuse; without its events the NAT is of no use.
+            Err(e) => {
+                tracing::error!("the NAT's wait for events failed: {e}");
+                self.shared.stop();
+            }
+        }
+        self.shared.awake();
+    }
+
+    fn event(&mut self, event: &mio::event::Event) {
+        let id = FlowId::of_token(event.token());
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        match &mut flow.kind {
+            Kind::Tcp(tcp) => tcp.event(event),
+            Kind::Udp(udp) => udp.event(event),
+            Kind::Echo(echo) => echo.event(event),
+        }
+        self.queue(id);
+    }
+
+    /// Gives a flow a turn, once.
+    pub(super) fn queue(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(id)
+            && !flow.queued
+        {
+            flow.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn timer(&mut self, at: Instant, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        // A later entry than the armed one is left over from before it was armed earlier.
+        if flow.armed != Some(at) {
+            return;
+        }
+        flow.armed = None;
+        if flow.deadline <= self.now {
+            self.queue(id);
+        } else {
+            self.timers.arm(id, flow.deadline, &mut flow.armed);
+        }
+    }
+
+    /// Copies what the reassembler counted.
+    pub(super) fn count_fragments(&self) {
+        let counted = self.reassembler.counters();
+        let failed = counted.timed_out + counted.evicted + counted.damaged;
+        self.counters
+            .reassembled
+            .store(counted.completed, Ordering::Relaxed);
+        self.counters
+            .reassembly_failures
+            .store(failed, Ordering::Relaxed);
+    }
+
+    pub(super) fn turn(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.queued = false;
+        if let Kind::Tcp(tcp) = &mut flow.kind
+            && tcp.is_dialing()
+            && !self.dial(id)
+        {
+            return;
+        }
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let key = flow.key;
+        let outcome = match &mut flow.kind {
+            Kind::Tcp(tcp) => match tcp.turn(self.now, &self.config, &mut self.outlet) {
+                Outcome::Wait {
+                    deadline,
+                    again,
+                    blocked,
+                } => {
+                    flow.deadline = deadline;
+                    match (blocked, again) {
+                        (true, _) => DatagramOutcome::Blocked,
+                        (false, true) => DatagramOutcome::Again,
+                        (false, false) => DatagramOutcome::Idle,
+                    }
+                }
+                Outcome::End(end) => {
+                    if let End::TimeWait { seq, ack } = end {
+                        self.time_wait.insert(self.now, key, seq, ack);
+                    }
+                    DatagramOutcome::End
+                }
+            },
+            Kind::Udp(udp) => {
+                let outcome = udp.turn(self.now, &mut self.outlet);
+                flow.deadline = udp.expiry(&self.config);
+                outcome
+            }
+            Kind::Echo(echo) => {
+                let outcome = echo.turn(self.now, &mut self.outlet);
+                flow.deadline = echo.active() + self.config.icmp_idle;
+                outcome
+            }
+        };
+        let expired = flow.datagram_active().is_some() && flow.deadline <= self.now;
+        if expired {
+            bump(&self.counters.expired);
+        }
+        if expired || outcome == DatagramOutcome::End {
+            self.remove(id, &key);
+            return;
+        }
+        self.timers.arm(id, flow.deadline, &mut flow.armed);
+        match outcome {
+            DatagramOutcome::Again => self.queue(id),
+            DatagramOutcome::Blocked => self.block(key, id),
+            DatagramOutcome::Idle | DatagramOutcome::End => {}
+        }
+    }
+
+    /// Looks how a dial went. False when the flow is not open after it.
+    fn dial(&mut self, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return false;
+        };
+        let key = flow.key;
+        let Kind::Tcp(tcp) = &mut flow.kind else {
+            return false;
+        };
+        let overdue = tcp.dial_deadline().is_some_and(|until| until <= self.now);
+        let failure = match tcp.dial_result() {
+            None if overdue => Failure::Unreachable(Unreachable::Host),
+            None => {
+                self.timers.arm(id, flow.deadline, &mut flow.armed);
+                return false;
+            }
+            Some(Err(failure)) => failure,
+            Some(Ok(())) => {
+                let usage = self.peers.usage(key.peer);
+                let size = ring_size(
+                    self.config.peer_buffer_bytes,
+                    usage.ring_bytes,
+                    usage.tcp_open,
+                    self.config.max_flows_per_peer,
+                    self.config.max_ring_bytes,
+                );
+                match size {
+                    Some(size)
+                        if tcp.open(self.now, &self.rings, size, &self.config, &self.outlet) =>
+                    {
+                        usage.dials = usage.dials.saturating_sub(1);
+                        usage.tcp_open += 1;
+                        usage.ring_bytes += 2 * size;
+                        add(&self.counters.ring_bytes, 2 * size as u64);
+                        return true;
+                    }
+                    Some(_) => Failure::Refused,
+                    None => {
+                        bump(&self.counters.buffer_limit_hits);
+                        Failure::Refused
+                    }
+                }
+            }
+        };
+        if let Some(mut flow) = self.remove(id, &key)
+            && let Kind::Tcp(tcp) = &mut flow.kind
+        {
+            tcp.abort(self.now, None);
+            if let Some(syn) = tcp.syn() {
+                let (isn, quote) = (syn.isn(), &syn.quote[..]);
+                self.dial_failed(&key, failure, isn, quote);
+            }
+        }
+        false
+    }
+}
