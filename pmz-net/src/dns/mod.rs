@@ -1,0 +1,17 @@
+//! Names of the cluster, answered on the developer's machine from the catalog's mirror.
+//!
+//! [`resolve`](resolve()) is the whole of what a name means, without I/O: it follows the "Kubernetes
+//! DNS-Based Service Discovery" specification 1.1.0, and where that is silent, CoreDNS. [`DnsServer`]
+//! puts it behind sockets and asks the machine's original name servers for everything else.
+
+mod forward;
+mod name;
+mod resolve;
+mod reverse;
+mod server;
+mod services;
+mod zone;
+
+pub use resolve::{Answer, resolve};
+pub use server::{DnsConfig, DnsHandle, DnsServer};
+pub use zone::{Zone, ZoneError};

@@ -1,0 +1,265 @@
+//! From a question to its answer, out of the mirror alone.
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::rdata::{CNAME, NS, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use super::name::undashed;
+use super::zone::{Place, TTL, Zone};
+use super::{reverse, services};
+use crate::catalog::{MirrorState, View};
+
+/// The version of the specification that the records follow.
+const SCHEMA_VERSION: &str = "1.1.0";
+/// External names that are followed within the cluster, one leading to the next.
+const MAX_CHAIN: usize = 8;
+
+/// What there is to say to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Records.
+    Records {
+        /// External names (CNAME) that were followed, then the records asked for.
+        answers: Vec<Record>,
+        /// Addresses of names that the answers mention.
+        additionals: Vec<Record>,
+        /// An external name that leads out of the cluster: its records, of the type asked for, belong
+        /// after `answers`, and somebody else has them.
+        chase: Option<Name>,
+    },
+    /// The name exists, but has no records of this type.
+    NoData {
+        /// External names that led there.
+        answers: Vec<Record>,
+        /// For the authority section.
+        soa: Record,
+    },
+    /// The name is ours, and does not exist.
+    NxDomain {
+        /// External names that led there.
+        answers: Vec<Record>,
+        /// For the authority section.
+        soa: Record,
+    },
+    /// The name is ours, and at present nobody knows.
+    ServFail,
+    /// The name is none of ours.
+    NotOurs,
+}
+
+impl Answer {
+    /// Puts the addresses into another order, so that clients that take the first don't all take the
+    /// same.
+    pub fn shuffle(&mut self, random: &mut impl Rng) {
+        if let Self::Records { answers, .. } = self {
+            let is_alias = |record: &&Record| record.record_type() == RecordType::CNAME;
+            let start = answers.iter().take_while(is_alias).count();
+            answers[start..].shuffle(random);
+        }
+    }
+}
+
+/// What one name has, before external names are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Records {
+        answers: Vec<Record>,
+        additionals: Vec<Record>,
+    },
+    Alias(Name),
+    NoData,
+    NxDomain,
+    /// What the mirror holds can't be said in DNS.
+    Broken,
+}
+
+impl Found {
+    /// Records of one kind; where there are none, the name exists all the same.
+    pub(super) fn records(answers: Vec<Record>) -> Self {
+        if answers.is_empty() {
+            return Self::NoData;
+        }
+        Self::Records {
+            answers,
+            additionals: Vec::new(),
+        }
+    }
+}
+
+/// Answers a question of class IN from the mirror. Records carry the name as it was asked, letter case
+/// and all. The order of records is that of the mirror: see [`Answer::shuffle`].
+pub fn resolve(view: &View, zone: &Zone, name: &Name, record_type: RecordType) -> Answer {
+    let serial = view.mirror.version();
+    let mut chain = Vec::new();
+    let mut name = name.clone();
+    name.set_fqdn(true);
+    for _ in 0..MAX_CHAIN {
+        let Some((found, apex)) = look_up(view, zone, &name, record_type) else {
+            if chain.is_empty() {
+                return Answer::NotOurs;
+            }
+            return Answer::Records {
+                answers: chain,
+                additionals: vec![],
+                chase: Some(name),
+            };
+        };
+        if view.state == MirrorState::Stale {
+            return Answer::ServFail;
+        }
+        match found {
+            Found::Records {
+                answers,
+                additionals,
+            } => {
+                chain.extend(answers);
+                return Answer::Records {
+                    answers: chain,
+                    additionals,
+                    chase: None,
+                };
+            }
+            Found::NoData => {
+                return Answer::NoData {
+                    answers: chain,
+                    soa: zone.soa(&apex, serial),
+                };
+            }
+            Found::NxDomain => {
+                return Answer::NxDomain {
+                    answers: chain,
+                    soa: zone.soa(&apex, serial),
+                };
+            }
+            Found::Broken => return Answer::ServFail,
+            Found::Alias(target) => {
+                let alias = RData::CNAME(CNAME(target.clone()));
+                chain.push(Record::from_rdata(name, TTL, alias));
+                if record_type == RecordType::CNAME {
+                    return Answer::Records {
+                        answers: chain,
+                        additionals: vec![],
+                        chase: None,
+                    };
+                }
+                name = target;
+            }
+        }
+    }
+    // External names in a circle.
+    Answer::ServFail
+}
+
+/// What a name has, and the apex of the zone that it is in; `None` where it is none of ours.
+fn look_up(
+    view: &View,
+    zone: &Zone,
+    name: &Name,
+    record_type: RecordType,
+) -> Option<(Found, Name)> {
+    let mirror = &view.mirror;
+    match zone.place(name) {
+        Place::Elsewhere => None,
+        Place::Short { service, namespace } => {
+            let service = mirror.service(&namespace, &service)?;
+            let found = services::service(service, zone, name, record_type);
+            Some((found, zone.short_services.clone()))
+        }
+        Place::Service { labels, apex } => {
+            let found = if labels.is_empty() {
+                at_apex(zone, &apex, name, record_type, mirror.version())
+            } else {
+                services::look_up(mirror, zone, &labels, name, record_type)
+            };
+            Some((found, apex))
+        }
+        Place::Pod { labels, apex } => {
+            let found = match labels.as_slice() {
+                [] => at_apex(zone, &apex, name, record_type, mirror.version()),
+                // The address is in the name: no pod has to be known for it, and namespaces that have
+                // pods but no services are not in the mirror.
+                [_] => Found::NoData,
+                [label, _] => match undashed(label) {
+                    Some(address) => Found::records(address_records(name, record_type, [address])),
+                    None => Found::NxDomain,
+                },
+                _ => Found::NxDomain,
+            };
+            Some((found, apex))
+        }
+        Place::Version => {
+            let text = RData::TXT(TXT::new(vec![SCHEMA_VERSION.to_owned()]));
+            Some((
+                only(RecordType::TXT, record_type, name, text),
+                zone.version.clone(),
+            ))
+        }
+        Place::Server => {
+            let addresses = zone.server_addresses.iter().copied();
+            let found = Found::records(address_records(name, record_type, addresses));
+            Some((found, zone.server.clone()))
+        }
+        Place::Reverse { net, apex } => {
+            let found = if apex == *name {
+                at_apex(zone, &apex, name, record_type, mirror.version())
+            } else {
+                reverse::look_up(mirror, zone, net, name, record_type)
+            };
+            Some((found, apex))
+        }
+    }
+}
+
+fn at_apex(zone: &Zone, apex: &Name, name: &Name, record_type: RecordType, serial: u64) -> Found {
+    match record_type {
+        RecordType::SOA => {
+            let mut soa = zone.soa(apex, serial);
+            soa.name = name.clone();
+            Found::records(vec![soa])
+        }
+        RecordType::NS => {
+            let server = &zone.server;
+            let ns = Record::from_rdata(name.clone(), TTL, RData::NS(NS(server.clone())));
+            let additionals = [RecordType::A, RecordType::AAAA]
+                .into_iter()
+                .flat_map(|family| {
+                    address_records(server, family, zone.server_addresses.iter().copied())
+                });
+            Found::Records {
+                answers: vec![ns],
+                additionals: additionals.collect(),
+            }
+        }
+        _ => Found::NoData,
+    }
+}
+
+fn only(has: RecordType, asked: RecordType, name: &Name, data: RData) -> Found {
+    if has != asked {
+        return Found::NoData;
+    }
+    Found::records(vec![Record::from_rdata(name.clone(), TTL, data)])
+}
+
+/// A or AAAA records of those addresses that are of the family asked for.
+pub(super) fn address_records(
+    name: &Name,
+    record_type: RecordType,
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> Vec<Record> {
+    let data = addresses
+        .into_iter()
+        .filter_map(|address| match (address, record_type) {
+            (IpAddr::V4(address), RecordType::A) => Some(RData::A(address.into())),
+            (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(address.into())),
+            _ => None,
+        });
+    data.map(|data| Record::from_rdata(name.clone(), TTL, data))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::{
+    Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode,
+};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use ipnet::IpNet;
+use parking_lot::RwLock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::forward::{ForwardError, Forwarder};
+use super::resolve::{Answer, resolve};
+use super::zone::Zone;
+use crate::catalog::SharedMirror;
+
+/// How long a TCP connection may say nothing.
+const TCP_IDLE: Duration = Duration::from_secs(10);
+/// Answers that may wait to be written on one TCP connection.
+const TCP_BUFFER: usize = 32;
+/// The largest datagram we send, in bytes, whatever the client can take.
+const MAX_DATAGRAM: u16 = 4096;
+/// How long an orderly stop may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a server is told; all but `clients` can be changed while it runs.
+#[derive(Clone, Debug)]
+pub struct DnsConfig {
+    /// What is ours.
+    pub zone: Zone,
+    /// Who is asked for the rest, in this order: the name servers that the machine had before. Empty:
+    /// the rest is refused.
+    pub upstream: Vec<SocketAddr>,
+    /// Whose questions are answered; anybody's where empty.
+    pub clients: Vec<IpNet>,
+}
+
+/// The name server of a client.
+#[derive(Debug)]
+pub struct DnsServer;
+
+impl DnsServer {
+    /// Serves on sockets that are bound already, within the present tokio runtime.
+    ///
+    /// # Errors
+    /// Where a socket can't be used. Nothing runs then.
+    pub fn start(
+        udp: Vec<UdpSocket>,
+        tcp: Vec<TcpListener>,
+        mirror: SharedMirror,
+        config: DnsConfig,
+    ) -> io::Result<DnsHandle> {
+        let DnsConfig {
+            zone,
+            upstream,
+            clients,
+        } = config;
+        let own = udp
+            .iter()
+            .map(UdpSocket::local_addr)
+            .chain(tcp.iter().map(TcpListener::local_addr))
+            .collect::<io::Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared {
+            mirror,
+            zone: RwLock::new(Arc::new(zone)),
+            upstream: RwLock::default(),
+            forwarder: Forwarder::new(),
+            own,
+        });
+        shared.set_upstream(upstream);
+        let mut server = Server::with_access(
+            Handler {
+                shared: shared.clone(),
+            },
+            [],
+            clients,
+        );
+        for socket in udp {
+            socket.set_nonblocking(true)?;
+            server.register_socket(tokio::net::UdpSocket::from_std(socket)?);
+        }
+        for listener in tcp {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            server.register_listener(listener, TCP_IDLE, TCP_BUFFER);
+        }
+        let stop = server.shutdown_token().clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = server.block_until_done().await {
+                tracing::error!(%error, "the name server has ended");
+            }
+        });
+        Ok(DnsHandle { shared, stop, task })
+    }
+}
+
+/// A running server. It stops when this is dropped.
+#[derive(Debug)]
+pub struct DnsHandle {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl DnsHandle {
+    /// Changes what is ours: the cluster's prefixes have become known, say.
+    pub fn set_zone(&self, zone: Zone) {
+        *self.shared.zone.write() = Arc::new(zone);
+    }
+
+    /// Changes who is asked for the rest: the machine has joined another network, say.
+    pub fn set_upstream(&self, upstream: Vec<SocketAddr>) {
+        self.shared.set_upstream(upstream);
+    }
+
+    /// Whether the server still serves.
+    pub fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+
+    /// Stops serving and closes the sockets; they are closed when this returns.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_TIMEOUT, &mut self.task)
+            .await
+            .is_err()
+        {
+            self.task.abort();
+        }
+    }
+}
+
+impl Drop for DnsHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    mirror: SharedMirror,
+    zone: RwLock<Arc<Zone>>,
+    upstream: RwLock<Arc<[SocketAddr]>>,
+    forwarder: Forwarder,
+    /// The server's own sockets.
+    own: Vec<SocketAddr>,
+}
+
+impl Shared {
+    fn set_upstream(&self, mut upstream: Vec<SocketAddr>) {
+        upstream.retain(|server| {
+            let ourselves = self.own.iter().any(|own| same_socket(own, server));
+            if ourselves {
+                tracing::warn!(%server, "this name server is ourselves; it is not asked");
+            }
+            !ourselves && server.port() != 0
+        });
+        *self.upstream.write() = upstream.into();
+    }
+
+    fn upstream(&self) -> Arc<[SocketAddr]> {
+        self.upstream.read().clone()
+    }
+
+    async fn answer(&self, request: &Request) -> Reply {
+        if request.metadata.op_code != OpCode::Query {
+            return Reply::error(ResponseCode::NotImp);
+        }
+        if request.version() > 0 {
+            return Reply::error(ResponseCode::BADVERS);
+        }
+        let [query] = request.queries.queries() else {
+            return Reply::error(ResponseCode::FormErr);
+        };
+        if query.query_class() != DNSClass::IN {
+            return self.forward(request).await;
+        }
+        let name = query.original().name();
+        match self.look_up(name, query.query_type()) {
+            Answer::NotOurs => self.forward(request).await,
+            Answer::ServFail => Reply::error(ResponseCode::ServFail),
+            Answer::NoData { answers, soa } => Reply {
+                answers,
+                authorities: vec![soa],
+                ..Reply::ours(ResponseCode::NoError)
+            },
+            Answer::NxDomain { answers, soa } => Reply {
+                answers,
+                authorities: vec![soa],
+                ..Reply::ours(ResponseCode::NXDomain)
+            },
+            Answer::Records {
+                answers,
+                additionals,
+                chase: None,
+            } => Reply {
+                answers,
+                additionals,
+                ..Reply::ours(ResponseCode::NoError)
+            },
+            Answer::Records {
+                answers,
+                chase: Some(target),
+                ..
+            } => self.chase(answers, target, query.query_type()).await,
+        }
+    }
+
+    fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
+        let zone = self.zone.read().clone();
+        let mut answer = resolve(&self.mirror.read(), &zone, name, record_type);
+        answer.shuffle(&mut rand::rng());
+        answer
+    }
+
+    async fn forward(&self, request: &Request) -> Reply {
+        if self.forwarder.is_own(request.src()) {
+            tracing::warn!("a forwarded question came back to us: our name servers ask each other");
+            return Reply::error(ResponseCode::Refused);
+        }
+        match self
+            .forwarder
+            .ask(&self.upstream(), request.as_slice())
+            .await
+        {
+            Ok(answer) => Reply::from(answer),
+            Err(ForwardError::NoServer) => Reply::error(ResponseCode::Refused),
+            Err(ForwardError::Question) => Reply::error(ResponseCode::FormErr),
+            Err(error @ (ForwardError::Busy | ForwardError::Unanswered(_))) => {
+                tracing::debug!(%error, "a question could not be forwarded");
+                Reply::error(ResponseCode::ServFail)
+            }
+        }
+    }
+
+    /// Adds the records of an external name. Stub resolvers don't follow it themselves.
+    async fn chase(
+        &self,
+        mut answers: Vec<Record>,
+        target: Name,
+        record_type: RecordType,
+    ) -> Reply {
+        let upstream = self.upstream();
+        if upstream.is_empty() {
+            return Reply {
+                answers,
+                ..Reply::ours(ResponseCode::NoError)
+            };
+        }
+        let mut question = Message::new(0, MessageType::Query, OpCode::Query);
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(target, record_type));
+        let Ok(question) = question.to_vec() else {
+            return Reply::error(ResponseCode::ServFail);
+        };
+        match self.forwarder.ask(&upstream, &question).await {
+            Ok(found) => {
+                answers.extend(found.answers);
+                Reply {
+                    answers,
+                    authorities: found.authorities,
+                    ..Reply::ours(found.metadata.response_code)
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "an external name could not be followed");
+                Reply::error(ResponseCode::ServFail)
+            }
+        }
+    }
+}
+
+/// An answer on its way to the client.
+#[derive(Debug)]
+struct Reply {
+    metadata: Metadata,
+    /// That of the server that was asked.
+    edns: Option<Edns>,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+}
+
+impl Reply {
+    fn error(code: ResponseCode) -> Self {
+        let mut metadata = Metadata::new(0, MessageType::Response, OpCode::Query);
+        metadata.response_code = code;
+        // Clients of stubs expect it: without it some take no answer.
+        metadata.recursion_available = true;
+        Self {
+            metadata,
+            edns: None,
+            answers: vec![],
+            authorities: vec![],
+            additionals: vec![],
+        }
+    }
+
+    fn ours(code: ResponseCode) -> Self {
+        let mut reply = Self::error(code);
+        reply.metadata.authoritative = true;
+        reply
+    }
+}
+
+impl From<Message> for Reply {
+    fn from(message: Message) -> Self {
+        Self {
+            metadata: message.metadata,
+            edns: message.edns,
+            answers: message.answers,
+            authorities: message.authorities,
+            additionals: message.additionals,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Handler {
+    shared: Arc<Shared>,
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response_handle: R,
+    ) -> ResponseInfo {
+        let reply = self.shared.answer(request).await;
+        let mut metadata = reply.metadata;
+        metadata.id = request.metadata.id;
+        metadata.op_code = request.metadata.op_code;
+        metadata.recursion_desired = request.metadata.recursion_desired;
+        // Who asks without EDNS must get none (RFC 6891), and then 512 bytes are the limit.
+        let edns = request.edns.as_ref().map(|_| {
+            let mut edns = reply.edns.unwrap_or_else(Edns::new);
+            edns.set_max_payload(request.max_payload().min(MAX_DATAGRAM));
+            edns.set_version(0);
+            edns
+        });
+        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+            metadata,
+            reply.answers.iter(),
+            reply.authorities.iter(),
+            [],
+            reply.additionals.iter(),
+        );
+        match response_handle.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(%error, "an answer could not be sent");
+                ResponseInfo::from(Header {
+                    metadata,
+                    counts: HeaderCounts::default(),
+                })
+            }
+        }
+    }
+}
+
+/// Whether datagrams to `server` come to the socket `own`: it may be bound to any address.
+fn same_socket(own: &SocketAddr, server: &SocketAddr) -> bool {
+    own.port() == server.port()
+        && (own.ip() == server.ip()
+            || own.ip().is_unspecified()
+                && (server.ip().is_loopback() || server.ip().is_unspecified()))
+}
+
+#[cfg(test)]
+mod tests;

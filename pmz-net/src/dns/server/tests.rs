@@ -1,0 +1,437 @@
+//! The server on loopback sockets, asked as any client asks.
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::rr::RData;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::*;
+use crate::catalog::samples::{cluster_ip, endpoint, external, headless};
+use crate::catalog::{MirrorState, Snapshot};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    handle: DnsHandle,
+    mirror: SharedMirror,
+    udp: SocketAddr,
+    tcp: SocketAddr,
+}
+
+impl Bench {
+    fn start(upstream: Vec<SocketAddr>) -> Self {
+        Self::with(upstream, vec![])
+    }
+
+    fn with(upstream: Vec<SocketAddr>, clients: Vec<IpNet>) -> Self {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        let mirror = SharedMirror::new();
+        let mut many = headless("default", "many", &[]);
+        many.endpoints = (0..100)
+            .map(|last| endpoint(&format!("10.244.1.{last}")))
+            .collect();
+        let services = vec![
+            cluster_ip("default", "echo", &["10.96.0.7"], &[]),
+            external("default", "outside", "www.example.org"),
+            many,
+        ];
+        mirror
+            .apply_snapshot(Snapshot {
+                version: 1,
+                services,
+            })
+            .unwrap();
+        let zone = Zone::new("cluster.local").unwrap();
+        let config = DnsConfig {
+            zone,
+            upstream,
+            clients,
+        };
+        let handle = DnsServer::start(vec![udp], vec![tcp], mirror.clone(), config).unwrap();
+        Self {
+            handle,
+            mirror,
+            udp: udp_at,
+            tcp: tcp_at,
+        }
+    }
+
+    async fn udp(&self, query: &Message) -> Message {
+        Message::from_vec(&exchange(self.udp, &query.to_vec().unwrap()).await).unwrap()
+    }
+
+    async fn tcp(&self, query: &Message) -> Message {
+        let mut stream = tokio::net::TcpStream::connect(self.tcp).await.unwrap();
+        send_tcp(&mut stream, query).await;
+        timeout(PATIENCE, receive_tcp(&mut stream)).await.unwrap()
+    }
+}
+
+async fn exchange(server: SocketAddr, query: &[u8]) -> Vec<u8> {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    socket.connect(server).await.unwrap();
+    socket.send(query).await.unwrap();
+    let mut buffer = vec![0; 65_535];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer))
+        .await
+        .unwrap()
+        .unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+async fn send_tcp(stream: &mut tokio::net::TcpStream, message: &Message) {
+    let bytes = message.to_vec().unwrap();
+    stream
+        .write_u16(u16::try_from(bytes.len()).unwrap())
+        .await
+        .unwrap();
+    stream.write_all(&bytes).await.unwrap();
+}
+
+async fn receive_tcp(stream: &mut tokio::net::TcpStream) -> Message {
+    let length = stream.read_u16().await.unwrap();
+    let mut bytes = vec![0; usize::from(length)];
+    stream.read_exact(&mut bytes).await.unwrap();
+    Message::from_vec(&bytes).unwrap()
+}
+
+fn query(name: &str, record_type: RecordType) -> Message {
+    let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), record_type));
+    message
+}
+
+fn with_edns(mut message: Message, payload: u16) -> Message {
+    let mut edns = Edns::new();
+    edns.set_max_payload(payload);
+    message.set_edns(edns);
+    message
+}
+
+fn addresses(message: &Message) -> Vec<String> {
+    let records = message
+        .answers
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::A(address) => Some(address.to_string()),
+            _ => None,
+        });
+    records.collect()
+}
+
+/// A name server that answers every A question: over UDP as told, over TCP with 192.0.2.2.
+struct Upstream {
+    address: SocketAddr,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Answer,
+    Truncate,
+    Fail,
+    Silent,
+    /// An answer with another id first, and one to another question.
+    Spoofed,
+}
+
+impl Upstream {
+    async fn start(manner: Manner) -> Self {
+        let tcp = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = tokio::net::UdpSocket::bind(address).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            let mut buffer = vec![0; 65_535];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+                let asked = Message::from_vec(&buffer[..length]).unwrap();
+                let mut answer = answer(&asked, [192, 0, 2, 1]);
+                match manner {
+                    Manner::Answer => {}
+                    Manner::Truncate => {
+                        answer.metadata.truncation = true;
+                        answer.answers.clear();
+                    }
+                    Manner::Fail => {
+                        answer.metadata.response_code = ResponseCode::ServFail;
+                        answer.answers.clear();
+                    }
+                    Manner::Silent => continue,
+                    Manner::Spoofed => {
+                        let mut wrong = self::answer(&asked, [192, 0, 2, 66]);
+                        wrong.metadata.id ^= 1;
+                        udp.send_to(&wrong.to_vec().unwrap(), from).await.unwrap();
+                        let mut wrong = self::answer(&asked, [192, 0, 2, 66]);
+                        wrong.queries[0].set_name(Name::from_ascii("other.test.").unwrap());
+                        udp.send_to(&wrong.to_vec().unwrap(), from).await.unwrap();
+                        udp.send_to(b"garbage", from).await.unwrap();
+                    }
+                }
+                udp.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let asked = receive_tcp(&mut stream).await;
+                send_tcp(&mut stream, &answer(&asked, [192, 0, 2, 2])).await;
+            }
+        });
+        Self {
+            address,
+            _tasks: tasks,
+        }
+    }
+}
+
+fn answer(asked: &Message, address: [u8; 4]) -> Message {
+    let mut answer = Message::response(asked.metadata.id, OpCode::Query);
+    answer.add_query(asked.queries[0].clone());
+    let data = RData::A(Ipv4Addr::from(address).into());
+    answer.add_answer(Record::from_rdata(
+        asked.queries[0].name().clone(),
+        300,
+        data,
+    ));
+    answer
+}
+
+#[tokio::test]
+async fn names_are_answered_over_udp_and_tcp() {
+    let bench = Bench::start(vec![]);
+    let question = query("Echo.Default.SVC.", RecordType::A);
+    for reply in [bench.udp(&question).await, bench.tcp(&question).await] {
+        assert_eq!(reply.metadata.id, question.metadata.id);
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert!(reply.metadata.authoritative && reply.metadata.recursion_desired);
+        assert_eq!(addresses(&reply), ["10.96.0.7"]);
+        assert_eq!(reply.queries[0].name().to_ascii(), "Echo.Default.SVC.");
+        assert_eq!(reply.answers[0].name.to_ascii(), "Echo.Default.SVC.");
+        assert_eq!(reply.answers[0].ttl, 5);
+    }
+    let reply = bench.udp(&query("nope.default.svc.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
+}
+
+#[tokio::test]
+async fn a_stale_mirror_answers_servfail_at_once() {
+    let upstream = Upstream::start(Manner::Answer).await;
+    let bench = Bench::start(vec![upstream.address]);
+    bench.mirror.mark_stale();
+    assert_eq!(bench.mirror.state(), MirrorState::Stale);
+    let reply = timeout(
+        Duration::from_millis(500),
+        bench.udp(&query("echo.default.svc.", RecordType::A)),
+    )
+    .await
+    .unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    let reply = bench.udp(&query("example.org.", RecordType::A)).await;
+    assert_eq!(addresses(&reply), ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn answers_fit_into_what_the_client_can_take() {
+    let bench = Bench::start(vec![]);
+    let question = query("many.default.svc.", RecordType::A);
+    let plain = exchange(bench.udp, &question.to_vec().unwrap()).await;
+    assert!(plain.len() <= 512);
+    let reply = Message::from_vec(&plain).unwrap();
+    assert!(reply.metadata.truncation && reply.edns.is_none());
+
+    let big = with_edns(question.clone(), 1232);
+    let extended = exchange(bench.udp, &big.to_vec().unwrap()).await;
+    assert!(extended.len() <= 1232 && extended.len() > 512);
+    let reply = Message::from_vec(&extended).unwrap();
+    assert!(reply.metadata.truncation && reply.edns.is_some());
+
+    let reply = bench.udp(&with_edns(question.clone(), 4096)).await;
+    assert_eq!(
+        (addresses(&reply).len(), reply.metadata.truncation),
+        (100, false)
+    );
+    let reply = bench.tcp(&question).await;
+    assert_eq!(
+        (addresses(&reply).len(), reply.metadata.truncation),
+        (100, false)
+    );
+}
+
+#[tokio::test]
+async fn several_questions_travel_on_one_tcp_connection() {
+    let bench = Bench::start(vec![]);
+    let mut stream = tokio::net::TcpStream::connect(bench.tcp).await.unwrap();
+    let questions: Vec<_> = (0..20)
+        .map(|_| query("echo.default.svc.", RecordType::A))
+        .collect();
+    for question in &questions {
+        send_tcp(&mut stream, question).await;
+    }
+    for question in &questions {
+        let reply = timeout(PATIENCE, receive_tcp(&mut stream)).await.unwrap();
+        assert_eq!(reply.metadata.id, question.metadata.id);
+        assert_eq!(addresses(&reply), ["10.96.0.7"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused_or_forwarded() {
+    let bench = Bench::start(vec![]);
+    let question = with_edns(query("example.org.", RecordType::A), 1232);
+    let reply = bench.udp(&question).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+
+    let upstream = Upstream::start(Manner::Answer).await;
+    bench.handle.set_upstream(vec![upstream.address]);
+    for reply in [bench.udp(&question).await, bench.tcp(&question).await] {
+        assert_eq!(reply.metadata.id, question.metadata.id);
+        assert_eq!(addresses(&reply), ["192.0.2.1"]);
+        assert!(!reply.metadata.authoritative && reply.metadata.recursion_desired);
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_answer_is_fetched_by_tcp() {
+    let upstream = Upstream::start(Manner::Truncate).await;
+    let bench = Bench::start(vec![upstream.address]);
+    let reply = bench.udp(&query("example.org.", RecordType::A)).await;
+    assert_eq!(
+        (addresses(&reply), reply.metadata.truncation),
+        (vec!["192.0.2.2".into()], false)
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_fails_or_is_silent_is_passed_over() {
+    let failing = Upstream::start(Manner::Fail).await;
+    let silent = Upstream::start(Manner::Silent).await;
+    let good = Upstream::start(Manner::Answer).await;
+    let bench = Bench::start(vec![failing.address, silent.address, good.address]);
+    let reply = bench.udp(&query("example.org.", RecordType::A)).await;
+    assert_eq!(addresses(&reply), ["192.0.2.1"]);
+    bench.handle.set_upstream(vec![failing.address]);
+    let reply = bench.udp(&query("example.org.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_asked_for_are_not_taken() {
+    let upstream = Upstream::start(Manner::Spoofed).await;
+    let bench = Bench::start(vec![upstream.address]);
+    let reply = bench.udp(&query("example.org.", RecordType::A)).await;
+    assert_eq!(addresses(&reply), ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn external_names_are_followed_to_their_addresses() {
+    let upstream = Upstream::start(Manner::Answer).await;
+    let bench = Bench::start(vec![upstream.address]);
+    let reply = bench
+        .udp(&query("outside.default.svc.", RecordType::A))
+        .await;
+    assert_eq!(reply.answers[0].record_type(), RecordType::CNAME);
+    assert_eq!(reply.answers[1].name.to_ascii(), "www.example.org.");
+    assert_eq!(addresses(&reply), ["192.0.2.1"]);
+    bench.handle.set_upstream(vec![]);
+    let reply = bench
+        .udp(&query("outside.default.svc.", RecordType::A))
+        .await;
+    assert_eq!(
+        (reply.answers.len(), reply.metadata.response_code),
+        (1, ResponseCode::NoError)
+    );
+}
+
+#[tokio::test]
+async fn we_never_ask_ourselves() {
+    let bench = Bench::start(vec![]);
+    bench.handle.set_upstream(vec![bench.udp, bench.tcp]);
+    let question = query("example.org.", RecordType::A);
+    assert_eq!(
+        bench.udp(&question).await.metadata.response_code,
+        ResponseCode::Refused
+    );
+
+    // A forwarded question that something on the machine has turned round to us: its source is the
+    // socket from which we sent it.
+    let upstream = Upstream::start(Manner::Answer).await;
+    bench.handle.set_upstream(vec![upstream.address]);
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let forwarder = bench.handle.shared.forwarder.clone();
+    let mut own = Some(forwarder.register(socket.local_addr().unwrap()));
+    let mut buffer = [0; 512];
+    for expected in [ResponseCode::Refused, ResponseCode::NoError] {
+        socket
+            .send_to(&question.to_vec().unwrap(), bench.udp)
+            .await
+            .unwrap();
+        let length = timeout(PATIENCE, socket.recv(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        let reply = Message::from_vec(&buffer[..length]).unwrap();
+        assert_eq!(reply.metadata.response_code, expected);
+        own.take();
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_refused() {
+    let bench = Bench::with(vec![], vec!["10.64.0.0/16".parse().unwrap()]);
+    let reply = bench.udp(&query("echo.default.svc.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    let bench = Bench::with(vec![], vec!["127.0.0.0/8".parse().unwrap()]);
+    let reply = bench.udp(&query("echo.default.svc.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+}
+
+#[tokio::test]
+async fn garbage_gets_an_error_or_nothing_and_disturbs_nobody() {
+    let bench = Bench::start(vec![]);
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    socket.connect(bench.udp).await.unwrap();
+    for length in 0..200 {
+        let garbage: Vec<u8> = (0..length).map(|_| rand::random()).collect();
+        socket.send(&garbage).await.unwrap();
+    }
+    let mut two = query("echo.default.svc.", RecordType::A);
+    two.add_query(Query::query(
+        Name::from_ascii("echo.default.").unwrap(),
+        RecordType::A,
+    ));
+    assert_eq!(
+        bench.udp(&two).await.metadata.response_code,
+        ResponseCode::FormErr
+    );
+    let mut update = query("echo.default.svc.", RecordType::A);
+    update.metadata.op_code = OpCode::Status;
+    assert_eq!(
+        bench.udp(&update).await.metadata.response_code,
+        ResponseCode::NotImp
+    );
+    let reply = bench.udp(&query("echo.default.svc.", RecordType::A)).await;
+    assert_eq!(addresses(&reply), ["10.96.0.7"]);
+}
+
+#[tokio::test]
+async fn a_stopped_server_has_closed_its_sockets() {
+    let bench = Bench::start(vec![]);
+    let (udp, tcp) = (bench.udp, bench.tcp);
+    assert!(bench.handle.is_running());
+    bench.handle.stop().await;
+    UdpSocket::bind(udp).unwrap();
+    assert!(tokio::net::TcpStream::connect(tcp).await.is_err());
+}
