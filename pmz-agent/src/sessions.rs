@@ -1,0 +1,224 @@
+//! Who is connected: each session's key, addresses and secret.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use pmz_net::engine::{Engine, Paths};
+use pmz_net::session::{Capability, Hello, PROTOCOL, Refusal, RefusalReason};
+use pmz_net::tunnel::{AddPeerError, Peer};
+use rand::RngCore;
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::{Addresses, Pair};
+
+/// The largest inner packet that fits every path of 1500 bytes, and tunnels in it, whatever carries it:
+/// the least that IPv6 allows (RFC 8200, 5).
+pub(crate) const INNER_MTU: u16 = 1280;
+
+/// One client's session. It outlives its control connection, so that a broken port-forward costs nothing.
+pub(crate) struct Session {
+    pub(crate) token: String,
+    pub(crate) peer: Arc<Peer<Paths>>,
+    pub(crate) addresses: Pair,
+    /// Counts control connections; the newest one is the session's.
+    generation: AtomicU64,
+    /// Ends with the session: its control and carrier connections watch it.
+    pub(crate) ended: CancellationToken,
+    control: Mutex<CancellationToken>,
+}
+
+impl Session {
+    /// A new control connection takes the place of an older one.
+    pub(crate) fn attach(&self) -> (u64, CancellationToken) {
+        let token = self.ended.child_token();
+        let mut control = self.control.lock();
+        control.cancel();
+        *control = token.clone();
+        (self.generation.fetch_add(1, Ordering::SeqCst) + 1, token)
+    }
+}
+
+/// Hears of each peer that goes.
+pub(crate) type Forget = Box<dyn Fn(&Peer<Paths>) + Send + Sync>;
+
+pub(crate) struct Sessions {
+    engine: Arc<Engine>,
+    state: Mutex<State>,
+    max_peers: usize,
+    forget: Forget,
+}
+
+struct State {
+    by_token: HashMap<String, Arc<Session>>,
+    addresses: Addresses,
+}
+
+impl Sessions {
+    /// `forget` is told of each peer that goes, to end its flows.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        addresses: Addresses,
+        max_peers: usize,
+        forget: Forget,
+    ) -> Self {
+        let state = Mutex::new(State {
+            by_token: HashMap::new(),
+            addresses,
+        });
+        Self {
+            engine,
+            state,
+            max_peers,
+            forget,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().by_token.len()
+    }
+
+    /// Opens a session for a hello, or takes one up.
+    pub(crate) fn open(&self, hello: &Hello) -> Result<Arc<Session>, Refusal> {
+        if hello.protocol != PROTOCOL {
+            return Err(version_refusal(hello.protocol, &hello.version));
+        }
+        let key: [u8; 32] = STANDARD
+            .decode(&hello.public_key)
+            .ok()
+            .and_then(|key| key.try_into().ok())
+            .ok_or_else(|| {
+                refusal(
+                    RefusalReason::Malformed,
+                    "the public key is not 32 bytes of base64",
+                )
+            })?;
+
+        let mut state = self.state.lock();
+        if let Some(token) = &hello.resume {
+            // A secret that nobody but the session's client has; the key must be the same all the same.
+            if let Some(session) = state.by_token.get(token)
+                && session.peer.public_key() == key
+            {
+                return Ok(session.clone());
+            }
+        }
+        if state.by_token.len() >= self.max_peers {
+            return Err(refusal(
+                RefusalReason::Full,
+                &format!(
+                    "the agent serves {} clients, its limit; raise PMZ_MAX_PEERS or add a replica",
+                    self.max_peers
+                ),
+            ));
+        }
+        let Some(addresses) = state.addresses.take(&hello.addresses) else {
+            return Err(refusal(
+                RefusalReason::Full,
+                "the agent has no tunnel address left",
+            ));
+        };
+        let super_packets = hello.capabilities.contains(&Capability::SuperPackets);
+        let paths = Paths::new(true, super_packets, INNER_MTU, addresses.to_vec());
+        let allowed = addresses.iter().map(|a| IpNet::from(*a)).collect();
+        let peer = self
+            .engine
+            .tunnel()
+            .add_peer(key, allowed, paths)
+            .map_err(|error| {
+                state.addresses.give_back(&addresses);
+                add_refusal(&error)
+            })?;
+        let session = Arc::new(Session {
+            token: new_token(),
+            peer,
+            addresses,
+            generation: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+            control: Mutex::new(CancellationToken::new()),
+        });
+        state
+            .by_token
+            .insert(session.token.clone(), session.clone());
+        Ok(session)
+    }
+
+    /// The session of a carrier connection.
+    pub(crate) fn find(&self, token: &str) -> Option<Arc<Session>> {
+        self.state.lock().by_token.get(token).cloned()
+    }
+
+    /// Forgets a session: its peer, its flows, its addresses.
+    pub(crate) fn close(&self, session: &Session, why: &str) {
+        let mut state = self.state.lock();
+        if state.by_token.remove(&session.token).is_none() {
+            return;
+        }
+        self.engine.tunnel().remove_peer(session.peer.id());
+        state.addresses.give_back(&session.addresses);
+        drop(state);
+        session.ended.cancel();
+        (self.forget)(&session.peer);
+        tracing::info!(peer = session.peer.id().0, why, "session closed");
+    }
+
+    /// Forgets peers from which nothing has come for `timeout`.
+    pub(crate) fn expire(&self, timeout: Duration) {
+        let silent: Vec<_> = {
+            let state = self.state.lock();
+            let silent = |s: &&Arc<Session>| s.peer.attached.silent_for() > timeout;
+            state.by_token.values().filter(silent).cloned().collect()
+        };
+        for session in silent {
+            self.close(&session, "the client was silent for too long");
+        }
+    }
+}
+
+/// A secret of 256 bits from the system's random source.
+fn new_token() -> String {
+    let mut bytes = [0_u8; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn refusal(reason: RefusalReason, message: &str) -> Refusal {
+    Refusal {
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+fn add_refusal(error: &AddPeerError) -> Refusal {
+    match error {
+        AddPeerError::DuplicateKey => refusal(
+            RefusalReason::Session,
+            "another session holds this key; each `pmz up` makes a key of its own, so start anew",
+        ),
+        AddPeerError::DuplicateAddress(_) | AddPeerError::Exhausted => refusal(
+            RefusalReason::Unavailable,
+            "the agent can't add a peer; restart its pod",
+        ),
+    }
+}
+
+/// Who is older, and what mends it.
+pub(crate) fn version_refusal(protocol: u32, version: &str) -> Refusal {
+    let own = env!("CARGO_PKG_VERSION");
+    let mend = if protocol < PROTOCOL {
+        "the client is older: upgrade pmz on this machine"
+    } else {
+        "the agent is older: deploy the client's version with `pmz agent deploy`"
+    };
+    refusal(
+        RefusalReason::Version,
+        &format!(
+            "client {version} speaks protocol {protocol}, agent {own} speaks protocol {PROTOCOL}; {mend}"
+        ),
+    )
+}
