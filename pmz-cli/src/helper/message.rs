@@ -1,0 +1,170 @@
+//! What the daemon may ask of the helper, and what it gets.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use pmz_net::device::Offloads;
+use pmz_net::route::Conflict;
+use serde::{Deserialize, Serialize};
+
+/// The largest message either way, in bytes of JSON.
+pub const MAX_MESSAGE: usize = 64 << 10;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6, and IPv4 by mapped addresses.
+    V6,
+}
+
+/// A request. The helper answers each with one [`Answer`], in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Opens the TUN and brings it up; its descriptor comes with the answer. Once in a helper's life.
+    OpenTun {
+        /// `pmz` and a number, or `pmz%d` for the first that is free.
+        name: String,
+        /// In bytes.
+        mtu: u16,
+        /// The machine's addresses in the tunnel.
+        addresses: Vec<IpAddr>,
+    },
+    /// Replaces the TUN's addresses; its routes stay, with the new source.
+    SetAddresses {
+        /// As in `OpenTun`.
+        addresses: Vec<IpAddr>,
+    },
+    /// Sets the TUN's MTU.
+    SetMtu {
+        /// In bytes.
+        mtu: u16,
+    },
+    /// Leads prefixes into the TUN, with the TUN's address of the family as their source. Those that lead
+    /// there already stay.
+    AddRoutes {
+        /// Where to.
+        prefixes: Vec<IpNet>,
+        /// Also where they take a part of a wider route, or leave a part to a narrower one. The same
+        /// prefix on another device is never taken.
+        #[serde(default)]
+        overlap: bool,
+    },
+    /// Takes prefixes out of the TUN.
+    RemoveRoutes {
+        /// Which.
+        prefixes: Vec<IpNet>,
+    },
+    /// Binds port 53 of one of the TUN's addresses; a UDP socket and a listening TCP socket come back.
+    BindDns {
+        /// One of the TUN's addresses.
+        address: IpAddr,
+    },
+    /// A UDP socket on a free port with 8 MiB of buffer each way, whatever `rmem_max` says.
+    OpenUdp {
+        /// Family of the socket.
+        family: Family,
+    },
+    /// The listening control socket, which only the daemon's user and root can open.
+    ControlSocket,
+    /// Sets the congestion control of the TCP socket that comes with the request.
+    SetCongestion {
+        /// `bbr` or `cubic`.
+        algorithm: String,
+    },
+    /// Points /etc/resolv.conf to the TUN's addresses, until the helper ends.
+    EditResolvConf {
+        /// Some of the TUN's addresses.
+        nameservers: Vec<IpAddr>,
+        /// Search domains; empty to keep those that are there.
+        #[serde(default)]
+        search: Vec<String>,
+    },
+    /// Puts /etc/resolv.conf back.
+    RestoreResolvConf,
+}
+
+/// What comes back when it worked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Nothing to tell.
+    Done,
+    /// With one descriptor: the TUN's.
+    Tun {
+        /// Its name.
+        name: String,
+        /// Its index.
+        index: u32,
+        /// What it does in one piece.
+        offloads: Offloads,
+    },
+    /// With two descriptors: UDP, then TCP.
+    Dns,
+    /// With one descriptor.
+    Socket,
+    /// What resolv.conf said before pmz.
+    ResolvConf {
+        /// Its nameservers, in order.
+        nameservers: Vec<IpAddr>,
+        /// Its search domains.
+        search: Vec<String>,
+    },
+}
+
+/// What comes back when it did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// A request that no daemon of this version makes.
+    #[error("the helper does not do that: {message}")]
+    Invalid {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The machine has no TUN driver.
+    #[error("/dev/net/tun is missing")]
+    NoTun,
+    /// The helper lacks a right.
+    #[error("no permission to {what}")]
+    Permission {
+        /// What it tried.
+        what: String,
+    },
+    /// Prefixes that go elsewhere.
+    #[error("{}", Conflicts(.conflicts))]
+    Conflicts {
+        /// At least one.
+        conflicts: Vec<Conflict>,
+    },
+    /// Another pmz runs on this machine.
+    #[error("another pmz is running on this machine (it holds {path})")]
+    Running {
+        /// What it holds.
+        path: String,
+    },
+    /// The kernel or a file said no.
+    #[error("{message}")]
+    Failed {
+        /// What failed, on what, and why.
+        message: String,
+    },
+}
+
+struct Conflicts<'a>(&'a [Conflict]);
+
+impl fmt::Display for Conflicts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, conflict) in self.0.iter().enumerate() {
+            write!(f, "{}{conflict}", if i == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Answer to a request.
+pub type Answer = Result<Reply, Refusal>;

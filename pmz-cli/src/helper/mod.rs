@@ -1,0 +1,25 @@
+//! The privileged part of pmz, as small as it can be.
+//!
+//! It opens the TUN, sets addresses and routes on it, binds port 53 on it, makes sockets with settings that
+//! need a right, and hands the descriptors over. All else (credentials, TLS, WireGuard, DNS) is the
+//! daemon's, which runs as the user. The two talk over a `SOCK_SEQPACKET` Unix socket: a message of JSON
+//! each way, descriptors by `SCM_RIGHTS`. When the daemon goes, the helper undoes what does not vanish by
+//! itself, and goes.
+
+mod client;
+pub mod launch;
+mod message;
+mod resolv;
+mod runtime;
+mod server;
+mod sockets;
+mod tunnel;
+mod validate;
+mod wire;
+
+pub use client::{HelperClient, HelperError, PreviousResolver, Tun};
+pub use message::{Answer, Family, MAX_MESSAGE, Refusal, Reply, Request};
+pub use resolv::PutBack;
+pub use runtime::Paths;
+pub use server::{put_back, serve};
+pub use wire::Channel;

@@ -1,0 +1,246 @@
+//! The helper's one TUN: its addresses, its routes, and port 53 on it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ipnet::IpNet;
+use pmz_net::device::{Offloads, OpenError, open_tun};
+use pmz_net::route::{Conflict, Netlink, Overlap, RouteError, conflicts};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::message::Refusal;
+
+const DNS_PORT: u16 = 53;
+const DNS_BACKLOG: i32 = 64;
+const MAIN_TABLE: u32 = 254;
+
+/// The TUN. A copy of its descriptor stays here, so that the index means this very device for as long as
+/// requests can name it.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    fd: OwnedFd,
+    name: String,
+    index: u32,
+    offloads: Offloads,
+    addresses: Vec<IpAddr>,
+    routes: Vec<IpNet>,
+}
+
+impl Tunnel {
+    pub(super) async fn open(
+        netlink: &Netlink,
+        name: &str,
+        mtu: u16,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Self, Refusal> {
+        let tun = open_tun(name).map_err(no_tun)?;
+        netlink
+            .bring_up(tun.index, mtu)
+            .await
+            .map_err(route_error)?;
+        for address in &addresses {
+            netlink
+                .add_address(tun.index, *address)
+                .await
+                .map_err(route_error)?;
+        }
+        Ok(Self {
+            fd: tun.fd,
+            name: tun.name,
+            index: tun.index,
+            offloads: tun.offloads,
+            addresses,
+            routes: Vec::new(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) async fn set_mtu(&self, netlink: &Netlink, mtu: u16) -> Result<(), Refusal> {
+        netlink.set_mtu(self.index, mtu).await.map_err(route_error)
+    }
+
+    /// New addresses first, then the routes' source, then the old addresses away: at no time are
+    /// the routes gone, and no packet leaves by the default route.
+    pub(super) async fn set_addresses(
+        &mut self,
+        netlink: &Netlink,
+        addresses: Vec<IpAddr>,
+    ) -> Result<(), Refusal> {
+        for address in &addresses {
+            netlink
+                .add_address(self.index, *address)
+                .await
+                .map_err(route_error)?;
+        }
+        let old = std::mem::replace(&mut self.addresses, addresses);
+        for prefix in &self.routes {
+            let was = source_for(&old, prefix);
+            let now = source_for(&self.addresses, prefix);
+            if was != now {
+                netlink
+                    .replace_route(self.index, *prefix, now)
+                    .await
+                    .map_err(route_error)?;
+            }
+        }
+        for address in old.iter().filter(|a| !self.addresses.contains(a)) {
+            netlink
+                .remove_address(self.index, *address)
+                .await
+                .map_err(route_error)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn add_routes(
+        &mut self,
+        netlink: &Netlink,
+        prefixes: &[IpNet],
+        overlap: bool,
+    ) -> Result<(), Refusal> {
+        let mut new: Vec<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
+        new.retain(|prefix| !self.routes.contains(prefix));
+        new.sort();
+        new.dedup();
+        let found = self.conflicts(netlink, &new, overlap).await?;
+        if !found.is_empty() {
+            return Err(Refusal::Conflicts { conflicts: found });
+        }
+        for prefix in new {
+            let source = source_for(&self.addresses, &prefix);
+            netlink
+                .add_route(self.index, prefix, source)
+                .await
+                .map_err(route_error)?;
+            self.routes.push(prefix);
+        }
+        Ok(())
+    }
+
+    async fn conflicts(
+        &self,
+        netlink: &Netlink,
+        prefixes: &[IpNet],
+        overlap: bool,
+    ) -> Result<Vec<Conflict>, Refusal> {
+        let mut existing = netlink.routes().await.map_err(route_error)?;
+        existing.retain(|route| route.table == MAIN_TABLE);
+        let mut found = conflicts(prefixes, &existing, Some(self.index));
+        if overlap {
+            found.retain(|conflict| conflict.overlap == Overlap::Same);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn remove_routes(
+        &mut self,
+        netlink: &Netlink,
+        prefixes: &[IpNet],
+    ) -> Result<(), Refusal> {
+        for prefix in prefixes.iter().map(IpNet::trunc) {
+            if self.routes.contains(&prefix) {
+                netlink
+                    .remove_route(self.index, prefix)
+                    .await
+                    .map_err(route_error)?;
+                self.routes.retain(|route| *route != prefix);
+            }
+        }
+        Ok(())
+    }
+
+    /// A UDP socket and a listening TCP socket on port 53 of one of the tunnel's addresses.
+    pub(super) fn bind_dns(&self, address: IpAddr) -> Result<[OwnedFd; 2], Refusal> {
+        if !self.addresses.contains(&address) {
+            return Err(Refusal::Invalid {
+                message: format!("port 53 of {address}, not the tunnel's"),
+            });
+        }
+        let at = SocketAddr::new(address, DNS_PORT);
+        let bind = |kind: Type, protocol: Protocol| -> io::Result<Socket> {
+            let socket = Socket::new(Domain::for_address(at), kind, Some(protocol))?;
+            if kind == Type::STREAM {
+                socket.set_reuse_address(true)?;
+            }
+            socket.bind(&at.into())?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let failed = |error: io::Error| Refusal::Failed {
+            message: format!("bind {at}: {error}"),
+        };
+        let udp = bind(Type::DGRAM, Protocol::UDP).map_err(failed)?;
+        let tcp = bind(Type::STREAM, Protocol::TCP).map_err(failed)?;
+        tcp.listen(DNS_BACKLOG).map_err(failed)?;
+        Ok([udp.into(), tcp.into()])
+    }
+}
+
+fn source_for(addresses: &[IpAddr], prefix: &IpNet) -> Option<IpAddr> {
+    addresses
+        .iter()
+        .copied()
+        .find(|a| a.is_ipv4() == prefix.addr().is_ipv4())
+}
+
+fn no_tun(error: OpenError) -> Refusal {
+    match error {
+        OpenError::Missing => Refusal::NoTun,
+        OpenError::Permission(_) => Refusal::Permission {
+            what: "open a TUN".to_owned(),
+        },
+        other => Refusal::Failed {
+            message: other.to_string(),
+        },
+    }
+}
+
+fn route_error(error: RouteError) -> Refusal {
+    if matches!(error.io().raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
+        Refusal::Permission {
+            what: error.to_string(),
+        }
+    } else {
+        Refusal::Failed {
+            message: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_takes_the_tunnels_address_of_its_own_family() {
+        let addresses: Vec<IpAddr> =
+            vec!["fd00::2".parse().unwrap(), "100.64.0.2".parse().unwrap()];
+        let source = |p: &str| source_for(&addresses, &p.parse().unwrap());
+        assert_eq!(source("10.96.0.0/16"), Some(addresses[1]));
+        assert_eq!(source("fd00:10::/108"), Some(addresses[0]));
+        assert_eq!(
+            source_for(&addresses[..1], &"10.96.0.0/16".parse().unwrap()),
+            None
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! What the helper refuses whoever asks: it works for a peer with fewer rights than its own.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::message::Refusal;
+
+const MAX_ADDRESSES: usize = 4;
+const MAX_PREFIXES: usize = 512;
+const MAX_SEARCH: usize = 8;
+
+fn invalid<T>(message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Invalid {
+        message: message.into(),
+    })
+}
+
+/// Names of pmz's own devices only: `pmz0` to `pmz9999`, or `pmz%d`.
+pub(super) fn device_name(name: &str) -> Result<(), Refusal> {
+    let Some(number) = name.strip_prefix("pmz") else {
+        return invalid(format!("a device called {name:?}"));
+    };
+    let digits =
+        !number.is_empty() && number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit());
+    if number == "%d" || digits {
+        Ok(())
+    } else {
+        invalid(format!("a device called {name:?}"))
+    }
+}
+
+/// From what IPv6 needs (RFC 8200, section 5) up to the largest packet.
+pub(super) fn mtu(mtu: u16) -> Result<(), Refusal> {
+    if mtu < 1280 {
+        invalid(format!("an MTU of {mtu} bytes"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Unicast addresses that could belong to a host behind a tunnel.
+pub(super) fn addresses(addresses: &[IpAddr]) -> Result<(), Refusal> {
+    if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+        return invalid(format!("{} addresses", addresses.len()));
+    }
+    match addresses.iter().find(|a| !is_host(**a)) {
+        Some(address) => invalid(format!("the address {address}")),
+        None => Ok(()),
+    }
+}
+
+fn is_host(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(a) => {
+            // 240.0.0.0/4 is reserved, which is why tunnels have their addresses from it.
+            a.is_link_local() || a.is_broadcast() || a.octets()[0] == 0
+        }
+        IpAddr::V6(a) => a.is_unicast_link_local() || a.to_ipv4_mapped().is_some(),
+    };
+    !(local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
+/// Prefixes that a cluster can have: nothing that stands for "everything", nothing that belongs to the
+/// machine or the link.
+pub(super) fn prefixes(prefixes: &[IpNet]) -> Result<(), Refusal> {
+    if prefixes.is_empty() || prefixes.len() > MAX_PREFIXES {
+        return invalid(format!("{} prefixes", prefixes.len()));
+    }
+    for prefix in prefixes {
+        let shortest = if prefix.addr().is_ipv4() { 8 } else { 16 };
+        let (first, last) = (prefix.network(), prefix.broadcast());
+        if prefix.prefix_len() < shortest || !is_host(first) || !is_host(last) {
+            return invalid(format!("a route for {prefix}"));
+        }
+    }
+    Ok(())
+}
+
+/// The TUN's own addresses only: whoever asks can't point the machine's names to anybody else.
+pub(super) fn nameservers(nameservers: &[IpAddr], own: &[IpAddr]) -> Result<(), Refusal> {
+    if nameservers.is_empty() {
+        return invalid("no nameserver");
+    }
+    match nameservers.iter().find(|n| !own.contains(n)) {
+        Some(other) => invalid(format!("the nameserver {other}, which is not the tunnel's")),
+        None => Ok(()),
+    }
+}
+
+/// Domains that fit on one line of resolv.conf and can't start another.
+pub(super) fn search(domains: &[String]) -> Result<(), Refusal> {
+    if domains.len() > MAX_SEARCH {
+        return invalid(format!("{} search domains", domains.len()));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    match domains
+        .iter()
+        .find(|d| d.is_empty() || d.len() > 253 || !d.bytes().all(plain))
+    {
+        Some(domain) => invalid(format!("the search domain {domain:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The algorithms that pmz knows what to do with.
+pub(super) fn congestion(algorithm: &str) -> Result<(), Refusal> {
+    if matches!(algorithm, "bbr" | "cubic") {
+        Ok(())
+    } else {
+        invalid(format!("the congestion control {algorithm:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pmz_devices_can_be_named() {
+        for good in ["pmz0", "pmz%d", "pmz9999"] {
+            assert!(device_name(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "eth0", "pmz", "pmz%s", "pmz0%d", "pmz/0", "pmz12345", "lo", "pmz0\n", "",
+        ] {
+            assert!(device_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_mtu_below_what_ipv6_needs_is_refused() {
+        assert!(mtu(1279).is_err());
+        assert!(mtu(1280).is_ok());
+        assert!(mtu(u16::MAX).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_the_machine_and_the_link_are_refused() {
+        let check = |s: &str| addresses(&[s.parse().unwrap()]);
+        for good in ["240.64.0.2", "100.64.0.2", "10.1.2.3", "fd00:70:6d7a::2"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "169.254.0.1",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        for bad in ["::1", "::", "fe80::1", "ff02::1", "::ffff:127.0.0.1"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert!(addresses(&[]).is_err());
+        assert!(addresses(&["10.0.0.1".parse().unwrap(); 5]).is_err());
+    }
+
+    #[test]
+    fn routes_for_everything_or_for_the_machine_itself_are_refused() {
+        let check = |s: &str| prefixes(&[s.parse().unwrap()]);
+        for good in [
+            "10.96.0.0/16",
+            "10.0.0.0/8",
+            "100.64.0.1/32",
+            "fd00::/108",
+            "2001:db8::/32",
+        ] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "0.0.0.0/0",
+            "128.0.0.0/1",
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/8",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "::/0",
+            "2000::/3",
+            "fe80::/64",
+            "ff00::/16",
+            "::1/128",
+            "::ffff:0.0.0.0/96",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert!(prefixes(&[]).is_err());
+        assert!(prefixes(&vec!["10.0.0.0/8".parse().unwrap(); MAX_PREFIXES + 1]).is_err());
+    }
+
+    #[test]
+    fn names_can_only_be_led_to_the_tunnel() {
+        let own = ["100.64.0.2".parse().unwrap()];
+        assert!(nameservers(&own, &own).is_ok());
+        assert!(nameservers(&["8.8.8.8".parse().unwrap()], &own).is_err());
+        assert!(nameservers(&[], &own).is_err());
+    }
+
+    #[test]
+    fn a_search_domain_can_not_smuggle_a_line_in() {
+        assert!(search(&["svc.cluster.local".to_owned()]).is_ok());
+        for bad in ["a\nnameserver 8.8.8.8", "a b", "", "x;y", "ä.example"] {
+            assert!(search(&[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+        assert!(search(&vec!["a".to_owned(); MAX_SEARCH + 1]).is_err());
+        assert!(search(&["a".repeat(254)]).is_err());
+    }
+}
