@@ -1,0 +1,376 @@
+//! What can be wrong between this machine and the agent, and what to do about it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::{ExitCode, Failure};
+
+/// What was asked of the API server: names the right that is missing when it says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The verbs that it takes, most telling first.
+    pub verbs: &'static [&'static str],
+    /// The resource.
+    pub resource: &'static str,
+    /// The subresource, where it is one.
+    pub subresource: Option<&'static str>,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl Action {
+    pub(crate) fn list_pods(namespace: &str) -> Self {
+        Self {
+            verbs: &["list"],
+            resource: "pods",
+            subresource: None,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    pub(crate) fn port_forward(namespace: &str) -> Self {
+        Self {
+            // A WebSocket port-forward is a GET, and newer API servers want `create` beside.
+            verbs: &["get", "create"],
+            resource: "pods",
+            subresource: Some("portforward"),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    fn target(&self) -> String {
+        match self.subresource {
+            Some(sub) => format!("{}/{sub}", self.resource),
+            None => self.resource.to_owned(),
+        }
+    }
+
+    fn can_i(&self) -> String {
+        let sub = self
+            .subresource
+            .map(|s| format!(" --subresource={s}"))
+            .unwrap_or_default();
+        let lines = self.verbs.iter().map(|verb| {
+            format!(
+                "`kubectl auth can-i {verb} {}{sub} -n {}`",
+                self.resource, self.namespace
+            )
+        });
+        lines.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// Why the cluster or its agent can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No file says where a cluster is.
+    #[error("there is no kubeconfig: {} not found", list(.looked))]
+    NoKubeconfig {
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// A file that is none, or lacks something.
+    #[error("the kubeconfig can't be used: {reason}")]
+    BadKubeconfig {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No context was named, and the file has no current one.
+    #[error("the kubeconfig has no current context")]
+    NoCurrentContext {
+        /// Those that it has.
+        contexts: Vec<String>,
+    },
+    /// The named context is not there.
+    #[error("the kubeconfig has no context {context:?}")]
+    UnknownContext {
+        /// What was named.
+        context: String,
+        /// Those that it has.
+        contexts: Vec<String>,
+    },
+    /// A credential plugin, or a token file, failed.
+    #[error("no credentials for context {context:?}: {reason}")]
+    Credentials {
+        /// The context.
+        context: String,
+        /// What failed.
+        reason: String,
+    },
+    /// No connection.
+    #[error("the API server {server} can't be reached: {reason}")]
+    Unreachable {
+        /// Its address.
+        server: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// The other end is not who it should be, or speaks no TLS.
+    #[error("no secure connection to the API server {server}: {reason}")]
+    Tls {
+        /// Its address.
+        server: String,
+        /// What TLS says.
+        reason: String,
+    },
+    /// A connection, but no answer.
+    #[error("the API server {server} did not answer within {} s ({what})", .within.as_secs())]
+    Timeout {
+        /// Its address.
+        server: String,
+        /// What it was asked.
+        what: &'static str,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// 401.
+    #[error("the API server {server} does not accept the credentials of context {context:?}")]
+    Unauthorized {
+        /// Its address.
+        server: String,
+        /// The context.
+        context: String,
+    },
+    /// 403.
+    #[error("no permission to {} {} in namespace {:?} ({reason})",
+        .action.verbs.join(" and "), .action.target(), .action.namespace)]
+    Forbidden {
+        /// What was not allowed.
+        action: Action,
+        /// The server's words.
+        reason: String,
+    },
+    /// No agent's pod.
+    #[error("there is no pmz agent in namespace {namespace:?} of the cluster")]
+    NoAgent {
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// Pods, but none that serves.
+    #[error("the pmz agent is not ready: pod {pod:?} in namespace {namespace:?} is {state}")]
+    AgentNotReady {
+        /// Where it is.
+        namespace: String,
+        /// The most promising of them.
+        pod: String,
+        /// What it is doing instead.
+        state: String,
+    },
+    /// The pod that was there a moment ago.
+    #[error("the agent's pod {pod:?} is gone")]
+    PodGone {
+        /// Its name.
+        pod: String,
+    },
+    /// The API server is there, but could not do it.
+    #[error("the API server {server} could not {what}: {reason}")]
+    Api {
+        /// Its address.
+        server: String,
+        /// What it was asked.
+        what: &'static str,
+        /// The server's words.
+        reason: String,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn names(contexts: &[String]) -> String {
+    if contexts.is_empty() {
+        return "it has none at all".to_owned();
+    }
+    format!("it has {}", contexts.join(", "))
+}
+
+impl ClusterError {
+    /// Whether another try, later and with nothing changed, may work.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Timeout { .. }
+                | Self::NoAgent { .. }
+                | Self::AgentNotReady { .. }
+                | Self::PodGone { .. }
+                | Self::Api { .. }
+                | Self::Credentials { .. }
+        )
+    }
+
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::NoKubeconfig { .. } | Self::BadKubeconfig { .. } => ExitCode::Usage,
+            Self::NoCurrentContext { .. } | Self::UnknownContext { .. } => ExitCode::Usage,
+            Self::Unauthorized { .. } | Self::Forbidden { .. } => ExitCode::Permission,
+            Self::Credentials { .. } => ExitCode::Permission,
+            Self::Unreachable { .. } | Self::Tls { .. } => ExitCode::Unreachable,
+            Self::Timeout { .. } | Self::Api { .. } => ExitCode::Unreachable,
+            Self::NoAgent { .. } | Self::AgentNotReady { .. } | Self::PodGone { .. } => {
+                ExitCode::NoAgent
+            }
+        }
+    }
+
+    fn next(&self) -> String {
+        match self {
+            Self::NoKubeconfig { .. } => {
+                "Name one with --kubeconfig or KUBECONFIG; whoever runs the cluster can give you one (if \
+                 `kubectl get pods` works, pmz finds the same file)"
+                    .to_owned()
+            }
+            Self::BadKubeconfig { .. } => {
+                "`kubectl config view` reads the same file and shows what it holds".to_owned()
+            }
+            Self::NoCurrentContext { contexts } => {
+                format!("Name one with --context, or `kubectl config use-context NAME`; {}", names(contexts))
+            }
+            Self::UnknownContext { contexts, .. } => {
+                format!("Name another with --context; {}", names(contexts))
+            }
+            Self::Credentials { .. } | Self::Unauthorized { .. } => {
+                "Log in again as you do for kubectl; `kubectl auth whoami` should work then".to_owned()
+            }
+            Self::Unreachable { server, .. } => format!(
+                "Check the network and the VPN that leads to the cluster; `kubectl version` should reach \
+                 {server}, and --context chooses another cluster"
+            ),
+            Self::Tls { .. } => {
+                "The kubeconfig's certificate-authority may be another cluster's or an old one, or something \
+                 between breaks TLS open; `kubectl version` should say the same"
+                    .to_owned()
+            }
+            Self::Timeout { .. } => {
+                "Try again, and see whether `kubectl get pods` is slow, too".to_owned()
+            }
+            Self::Forbidden { action, .. } => format!(
+                "Ask the cluster's administrator for a Role that allows it; {} tells when it does",
+                action.can_i()
+            ),
+            Self::NoAgent { namespace } => format!(
+                "Ask the cluster's administrator to install it, or name its namespace with -n; \
+                 `kubectl get pods -n {namespace} -l {}` shows what pmz looks for",
+                super::AGENT_SELECTOR
+            ),
+            Self::AgentNotReady { namespace, pod, .. } => {
+                format!("`kubectl describe pod {pod} -n {namespace}` says why")
+            }
+            Self::PodGone { .. } => "Run `pmz up` again to find the pod that took its place".to_owned(),
+            Self::Api { .. } => {
+                "Try again; if it stays so, `kubectl get --raw /readyz?verbose` tells about the server"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        let cause = crate::failure::capital(&error.to_string());
+        Self::new(error.code(), cause, error.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(error: ClusterError) -> (ExitCode, String) {
+        let failure = Failure::from(error);
+        let text = failure.to_string();
+        assert!(!text.contains('\n'), "more than a paragraph: {text}");
+        (failure.code, text)
+    }
+
+    #[test]
+    fn no_kubeconfig_names_the_files_that_were_looked_for() {
+        let looked = vec![PathBuf::from("/home/jane/.kube/config")];
+        let (code, text) = failure(ClusterError::NoKubeconfig { looked });
+        assert_eq!(code, ExitCode::Usage);
+        assert!(
+            text.starts_with("There is no kubeconfig: /home/jane/.kube/config not found."),
+            "{text}"
+        );
+        assert!(text.contains("--kubeconfig"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_context_names_those_that_exist() {
+        let (code, text) = failure(ClusterError::UnknownContext {
+            context: "prod".to_owned(),
+            contexts: vec!["dev".to_owned(), "staging".to_owned()],
+        });
+        assert_eq!(code, ExitCode::Usage);
+        assert!(
+            text.contains("no context \"prod\"") && text.contains("it has dev, staging"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_unreachable_server_is_named_with_the_cause() {
+        let (code, text) = failure(ClusterError::Unreachable {
+            server: "https://10.0.0.1:6443".to_owned(),
+            reason: "Connection refused (os error 111)".to_owned(),
+        });
+        assert_eq!(code, ExitCode::Unreachable);
+        assert!(
+            text.contains("https://10.0.0.1:6443 can't be reached: Connection refused"),
+            "{text}"
+        );
+        assert!(text.contains("kubectl version"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_right_names_verbs_resource_and_how_to_check() {
+        let (code, text) = failure(ClusterError::Forbidden {
+            action: Action::port_forward("pmz"),
+            reason: "pods \"agent-0\" is forbidden: User \"jane\" cannot create".to_owned(),
+        });
+        assert_eq!(code, ExitCode::Permission);
+        assert!(
+            text.contains("get and create pods/portforward in namespace \"pmz\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("`kubectl auth can-i get pods --subresource=portforward -n pmz`"),
+            "{text}"
+        );
+        assert!(
+            text.contains("`kubectl auth can-i create pods --subresource=portforward -n pmz`"),
+            "{text}"
+        );
+        assert!(text.contains("jane"), "{text}");
+    }
+
+    #[test]
+    fn no_agent_says_where_and_what_was_looked_for() {
+        let (code, text) = failure(ClusterError::NoAgent {
+            namespace: "tools".to_owned(),
+        });
+        assert_eq!(code, ExitCode::NoAgent);
+        assert!(
+            text.contains("-n tools -l app.kubernetes.io/name=pmz-agent"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_a_user_must_change_is_not_tried_again() {
+        let unknown = ClusterError::UnknownContext {
+            context: String::new(),
+            contexts: vec![],
+        };
+        assert!(!unknown.is_transient());
+        let gone = ClusterError::PodGone {
+            pod: "agent-0".to_owned(),
+        };
+        assert!(gone.is_transient());
+    }
+}
