@@ -1,0 +1,381 @@
+//! The session's loop: what comes from the control connection, the streams, the probes and the clock is
+//! brought together here.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transport};
+use pmz_net::catalog::SharedMirror;
+use pmz_net::engine::probe::{Answer, Probe};
+use pmz_net::engine::{Paths, Via};
+use pmz_net::session::{Hello, PROTOCOL, ToClient, Welcome};
+use pmz_net::tunnel::Peer;
+use rand::RngCore;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::control::capabilities;
+use super::keeper::{ControlEvent, Keeper};
+use super::streams::{StreamEvent, Streams};
+use super::{Dial, Dialed, Link};
+
+/// While no WireGuard session stands, a handshake is begun this often.
+const HANDSHAKE_RETRY: Duration = Duration::from_millis(500);
+
+/// What a user chose.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Which carriers may be used.
+    pub transport: Transport,
+    /// Stream connections.
+    pub streams: u16,
+}
+
+/// What happens to a session, for the log, `status` and whoever sets up what hangs on it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new session stands: with another agent, or a restarted one.
+    Opened(Box<Welcome>),
+    /// Packets go by this carrier, proven end to end.
+    Carrier(Carrier),
+    /// No carrier answers any more.
+    Lost,
+    /// The control connection is gone, or back (`None`).
+    Control(Option<String>),
+}
+
+/// Hears of changes.
+pub type Reporter = Box<dyn Fn(Change) + Send + Sync>;
+
+/// The state of carriers, for `status`.
+#[derive(Clone, Debug, Default)]
+pub struct CarrierState {
+    /// The one in use.
+    pub carrier: Option<Carrier>,
+    /// All paths.
+    pub paths: Vec<PathReport>,
+    /// Why streams ended last.
+    pub stream_fault: Option<String>,
+    /// Sessions after the first.
+    pub reconnects: u64,
+}
+
+/// A session that runs.
+pub struct Session {
+    dial: Arc<dyn Dial>,
+    link: Arc<Link>,
+    answers: mpsc::Receiver<Answer>,
+    mirror: SharedMirror,
+    options: SessionOptions,
+    report: Reporter,
+    state: Arc<Mutex<CarrierState>>,
+    choice: Choice,
+    candidates: HashSet<SocketAddr>,
+    streams: Option<Streams>,
+    stream_events: mpsc::Receiver<StreamEvent>,
+    token: String,
+    last_handshake: Option<Instant>,
+}
+
+/// The first words of a client with this public key.
+pub fn hello(public_key: String, client: String) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        public_key,
+        capabilities: capabilities(),
+        resume: None,
+        addresses: Vec::new(),
+        client,
+    }
+}
+
+impl Session {
+    /// A session over `link`, whose probes are answered in `answers`.
+    pub fn new(
+        dial: Arc<dyn Dial>,
+        link: Arc<Link>,
+        answers: mpsc::Receiver<Answer>,
+        mirror: SharedMirror,
+        options: SessionOptions,
+        report: Reporter,
+    ) -> Self {
+        let choice = Choice::new(options.transport, rand::rng().next_u64(), Instant::now());
+        Self {
+            dial,
+            link,
+            answers,
+            mirror,
+            options,
+            report,
+            state: Arc::default(),
+            choice,
+            candidates: HashSet::new(),
+            streams: None,
+            stream_events: mpsc::channel(1).1,
+            token: String::new(),
+            last_handshake: None,
+        }
+    }
+
+    /// The state of carriers, kept up to date while the session runs.
+    pub fn state(&self) -> Arc<Mutex<CarrierState>> {
+        self.state.clone()
+    }
+
+    /// Runs the session that `welcome` opened on `dialed` until `stop`; comes back by itself after any
+    /// loss.
+    ///
+    /// # Errors
+    /// Where the packet path on this machine fails: the TUN is gone.
+    pub async fn run(
+        mut self,
+        hello: Hello,
+        dialed: Dialed,
+        welcome: Welcome,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (events, mut control) = mpsc::channel(64);
+        let keeper = Keeper {
+            dial: self.dial.clone(),
+            hello: Hello {
+                resume: Some(welcome.token.clone()),
+                addresses: welcome.addresses.clone(),
+                ..hello
+            },
+            agent: dialed.agent.clone(),
+            events,
+            stop: stop.clone(),
+        };
+        self.adopt(&dialed.agent, welcome)?;
+        let keeper = tokio::spawn(keeper.keep(dialed.io));
+        let engine = self.link.engine().clone();
+        let timers = tokio::spawn(async move { engine.run_timers().await });
+        let result = loop {
+            let wake = tokio::time::Instant::from_std(self.next_wake());
+            tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                () = self.link.failed() => break Err(anyhow::anyhow!("the TUN device is gone")),
+                Some(event) = control.recv() => self.handle_control(event)?,
+                Some(event) = self.stream_events.recv() => self.handle_stream(event),
+                Some(answer) = self.answers.recv() => self.handle_answer(&answer),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.handle_timeout();
+        };
+        timers.abort();
+        drop(self);
+        // It says goodbye; that has a limit of its own.
+        let _ = keeper.await;
+        result
+    }
+
+    /// Makes a new session the one that packets take.
+    fn adopt(&mut self, agent: &str, welcome: Welcome) -> anyhow::Result<()> {
+        let peer = self.link.attach(&welcome)?;
+        let now = Instant::now();
+        self.choice = Choice::new(self.options.transport, rand::rng().next_u64(), now);
+        self.candidates.clear();
+        self.token.clone_from(&welcome.token);
+        self.set_candidates(&welcome.udp_candidates);
+        // The streams of the session before end here.
+        self.streams = None;
+        if self.options.transport != Transport::Udp {
+            let (streams, events) = Streams::start(
+                &self.dial,
+                self.link.engine(),
+                &peer,
+                agent,
+                &welcome.token,
+                self.options.streams,
+            );
+            self.streams = Some(streams);
+            self.stream_events = events;
+        }
+        self.last_handshake = None;
+        (self.report)(Change::Opened(Box::new(welcome)));
+        Ok(())
+    }
+
+    fn set_candidates(&mut self, candidates: &[SocketAddr]) {
+        let now = Instant::now();
+        let new: HashSet<SocketAddr> = candidates.iter().copied().collect();
+        for gone in self.candidates.difference(&new) {
+            if let Some(event) = self.choice.remove(Path::Udp(*gone), now) {
+                Self::apply(&self.link, &self.report, &self.state, event);
+            }
+        }
+        for candidate in candidates {
+            self.choice.add(Path::Udp(*candidate), now);
+        }
+        self.candidates = new;
+    }
+
+    fn handle_control(&mut self, event: ControlEvent) -> anyhow::Result<()> {
+        match event {
+            ControlEvent::Open(agent, welcome) => {
+                (self.report)(Change::Control(None));
+                if welcome.token == self.token {
+                    self.set_candidates(&welcome.udp_candidates);
+                    return Ok(());
+                }
+                tracing::info!(
+                    agent,
+                    "a new session with another agent, or a restarted one"
+                );
+                self.state.lock().reconnects += 1;
+                self.adopt(&agent, *welcome)?;
+            }
+            ControlEvent::Down(cause) => (self.report)(Change::Control(Some(cause))),
+            ControlEvent::Message(message) => self.handle_message(message),
+        }
+        Ok(())
+    }
+
+    fn handle_message(&mut self, message: ToClient) {
+        match message {
+            ToClient::Snapshot(snapshot) => {
+                if let Err(error) = self.mirror.apply_snapshot(snapshot) {
+                    tracing::warn!(%error, "the agent's catalog can't be used");
+                }
+            }
+            ToClient::Delta(delta) => {
+                // The agent sends a snapshot wherever it can't give every step.
+                if let Err(error) = self.mirror.apply_delta(delta) {
+                    tracing::warn!(%error, "the catalog skipped a step");
+                }
+            }
+            ToClient::Candidates { udp_candidates } => self.set_candidates(&udp_candidates),
+            ToClient::Leaving { reason } => {
+                tracing::info!(
+                    reason,
+                    "the agent is leaving; another one is looked for when it has gone"
+                );
+            }
+            ToClient::Pong { .. } | ToClient::Unknown => {}
+        }
+    }
+
+    fn handle_stream(&mut self, event: StreamEvent) {
+        let now = Instant::now();
+        let event = match event {
+            StreamEvent::Open(queue) => {
+                self.choice.add(Path::Stream(queue.index()), now);
+                None
+            }
+            StreamEvent::Down(index, cause) => {
+                tracing::debug!(index, cause, "a stream ended");
+                self.state.lock().stream_fault = Some(cause);
+                self.choice.remove(Path::Stream(index), now)
+            }
+            StreamEvent::SessionGone(message) => {
+                // The control connection meets the same and opens a new session.
+                tracing::debug!(message, "the agent does not know the session");
+                None
+            }
+        };
+        if let Some(event) = event {
+            Self::apply(&self.link, &self.report, &self.state, event);
+        }
+    }
+
+    fn handle_answer(&mut self, answer: &Answer) {
+        let path = match &answer.via {
+            Via::Udp(from) => Path::Udp(*from),
+            Via::Stream(stream) => Path::Stream(stream.index()),
+        };
+        if let Some(event) = self
+            .choice
+            .handle_answer(path, answer.nonce, Instant::now())
+        {
+            Self::apply(&self.link, &self.report, &self.state, event);
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let choice = self.choice.poll_timeout();
+        match (self.link.peer(), self.last_handshake) {
+            (Some(peer), Some(at)) if !peer.has_session() => choice.min(at + HANDSHAKE_RETRY),
+            _ => choice,
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        while let Some(event) = self.choice.handle_timeout(now) {
+            Self::apply(&self.link, &self.report, &self.state, event);
+        }
+        let Some(peer) = self.link.peer() else { return };
+        let due = !peer.has_session()
+            && self
+                .last_handshake
+                .is_none_or(|at| now >= at + HANDSHAKE_RETRY);
+        if due {
+            // Which way works is not known yet: the first to arrive counts, the others are replays.
+            self.last_handshake = Some(now);
+            let vias: Vec<Via> = self
+                .choice
+                .paths()
+                .filter_map(|path| via(&peer, path))
+                .collect();
+            self.link.engine().initiate_on(&peer, &vias);
+        }
+        while let Some(probe) = self.choice.poll_transmit(now) {
+            let Some(via) = via(&peer, probe.path) else {
+                continue;
+            };
+            let probe = Probe {
+                nonce: probe.nonce,
+                is_answer: false,
+                select: probe.select,
+            };
+            self.link.engine().probe(&peer, &via, probe);
+        }
+        self.state.lock().paths = self.choice.report(now);
+    }
+
+    fn apply(link: &Link, report: &Reporter, state: &Mutex<CarrierState>, event: Event) {
+        match event {
+            Event::Switched(carrier) => {
+                link.switch(carrier);
+                state.lock().carrier = Some(carrier);
+                report(Change::Carrier(carrier));
+            }
+            Event::StreamDead(index) => {
+                tracing::info!(
+                    index,
+                    "a stream does not answer any more; it is dialled again"
+                );
+                let stream = link.peer().and_then(|peer| {
+                    peer.attached
+                        .streams()
+                        .into_iter()
+                        .find(|s| s.index() == index)
+                });
+                if let Some(stream) = stream {
+                    stream.close();
+                }
+            }
+            Event::Dead => {
+                state.lock().carrier = None;
+                report(Change::Lost);
+            }
+        }
+    }
+}
+
+fn via(peer: &Peer<Paths>, path: Path) -> Option<Via> {
+    match path {
+        Path::Udp(to) => Some(Via::Udp(to)),
+        Path::Stream(index) => {
+            let streams = peer.attached.streams();
+            streams
+                .into_iter()
+                .find(|s| s.index() == index)
+                .map(Via::Stream)
+        }
+    }
+}
