@@ -1,0 +1,40 @@
+//! `pmz agent serve`: the in-cluster end, out of the same binary.
+
+use std::process::ExitCode as Code;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::{ExitCode, Failure};
+
+/// Verbs of the agent.
+#[derive(Debug, Args)]
+pub(super) struct AgentArgs {
+    #[command(subcommand)]
+    verb: AgentVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentVerb {
+    /// Serve clients, until SIGTERM
+    Serve(Box<pmz_agent::Args>),
+}
+
+pub(super) fn run(args: AgentArgs, verbose: u8) -> Result<Code, Failure> {
+    let AgentVerb::Serve(args) = args.verb;
+    let filter = crate::daemon::log_filter(verbose, "info");
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // There is one subscriber per process, and nobody has set it before.
+    let _ = log.try_init();
+    let failed = |error: anyhow::Error| {
+        Failure::new(
+            ExitCode::General,
+            format!("The agent can't serve: {error:#}"),
+            "Its log, above, says how far it got",
+        )
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| failed(e.into()))?;
+    runtime.block_on(pmz_agent::run(*args)).map_err(failed)?;
+    Ok(Code::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! `pmz playground`.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::ExitCode as Code;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::{ExitCode, Failure};
+use crate::playground::link::LinkSpec;
+use crate::playground::shell_command;
+
+/// Options of `pmz playground`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct PlaygroundArgs {
+    #[command(subcommand)]
+    pub(super) verb: Option<PlaygroundVerb>,
+    /// What the link between laptop and cluster is like, such as delay=20ms,loss=1%,rate=100mbit
+    #[arg(long, value_name = "SPEC")]
+    pub(super) link: Option<LinkSpec>,
+    /// Where the link's chances come from
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+    /// Run this on the laptop with the tunnel up, instead of the tour, and exit with its code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PlaygroundVerb {
+    /// Open a shell in a machine of the playground that is running
+    Shell {
+        /// laptop, node, or a pod such as echo-0
+        name: Option<String>,
+        /// The playground's process, where several are running
+        #[arg(long, value_name = "PID")]
+        process: Option<u32>,
+        /// Run this instead of a shell
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+}
+
+/// What a playground is to do.
+#[derive(Debug)]
+pub struct Run {
+    /// The link between laptop and cluster; none: a plain cable.
+    pub link: Option<LinkSpec>,
+    /// Where its chances come from.
+    pub seed: u64,
+    /// A command to run on the laptop; empty: the tour.
+    pub command: Vec<OsString>,
+    /// How much to say.
+    pub verbose: u8,
+}
+
+pub(super) fn run(
+    args: PlaygroundArgs,
+    verbose: u8,
+    playground: fn(Run) -> Result<Code, Failure>,
+) -> Result<Code, Failure> {
+    match args.verb {
+        Some(PlaygroundVerb::Shell {
+            name,
+            process,
+            command,
+        }) => Err(shell(name.as_deref(), &command, process)),
+        None => playground(Run {
+            link: args.link,
+            seed: args.seed,
+            command: args.command,
+            verbose,
+        }),
+    }
+}
+
+/// Becomes the shell; returns only when it can't.
+fn shell(name: Option<&str>, inside: &[OsString], process: Option<u32>) -> Failure {
+    let error = match shell_command(Path::new("/proc/self/exe"), name, inside, process) {
+        Ok(mut command) => command.exec().into(),
+        Err(error) => error,
+    };
+    let code = if nix::unistd::geteuid().is_root() {
+        ExitCode::General
+    } else {
+        ExitCode::Permission
+    };
+    Failure::new(code, format!("{error:#}"), "")
+}

@@ -1,0 +1,268 @@
+//! `pmz up`: starts helper and daemon, and shows how the connection is made.
+
+use std::process::ExitCode as Code;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Global, broken, daemon, runtime};
+use crate::daemon::launch::{self, Started};
+use crate::daemon::process::log_path;
+use crate::daemon::{
+    Ask, CarrierChoice, CarrierKind, ControlClient, Phase, Status, Tell, UpOptions, View,
+};
+use crate::failure::{ExitCode, Failure};
+use crate::show::{Progress, Style};
+
+/// The daemon's own limit is shorter.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Options of `pmz up`.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// How packets may travel
+    #[arg(
+        long = "transport",
+        value_enum,
+        default_value_t,
+        value_name = "CARRIER"
+    )]
+    carrier: CarrierChoice,
+    /// Lead only services into the cluster, not the pods' own addresses
+    #[arg(long)]
+    no_pods: bool,
+    /// Let the cluster's prefixes overlap with this machine's other routes: the narrower one wins
+    #[arg(long)]
+    overlap: bool,
+    /// Stay, log to stderr, and disconnect on Ctrl-C
+    #[arg(long)]
+    foreground: bool,
+}
+
+pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
+    let target = global.target();
+    let runtime = runtime()?;
+    if let Some(client) = runtime.block_on(daemon())? {
+        return runtime.block_on(join(client, global.context.as_deref()));
+    }
+    // Wrong names are found before anybody types a password. Behind sudo the files are the user's to read,
+    // and the daemon, which becomes the user, does it.
+    if !nix::unistd::geteuid().is_root() {
+        runtime.block_on(target.load())?;
+    }
+    let options = UpOptions {
+        target,
+        carrier: args.carrier,
+        pods: !args.no_pods,
+        overlap: args.overlap,
+        verbose: global.verbose,
+        foreground: args.foreground,
+        run_as: None,
+    };
+    let Started { control, daemon } = launch::start(options)?;
+    let result = runtime.block_on(follow(control, args.foreground));
+    if args.foreground {
+        let mut daemon = daemon;
+        // It ends by itself: its control connection is closed.
+        let _ = daemon.wait();
+    }
+    result
+}
+
+/// A daemon is there already: waits until it is connected, if it is the same cluster.
+async fn join(mut client: ControlClient, context: Option<&str>) -> Result<Code, Failure> {
+    let status = status(&mut client).await?;
+    if let Some(wanted) = context.filter(|wanted| *wanted != status.context) {
+        return Err(Failure::new(
+            ExitCode::General,
+            format!(
+                "pmz is connected to context {:?}, not to {wanted:?}",
+                status.context
+            ),
+            "Run `pmz down` first: one cluster at a time",
+        ));
+    }
+    let mut progress = Progress::new();
+    watch(&mut client, &mut progress).await?;
+    connected(&mut client, &progress).await
+}
+
+async fn follow(control: std::os::unix::net::UnixStream, stay: bool) -> Result<Code, Failure> {
+    let gone = |error: std::io::Error| broken(&error);
+    control.set_nonblocking(true).map_err(gone)?;
+    let mut client = ControlClient::new(UnixStream::from_std(control).map_err(gone)?);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(gone)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(gone)?;
+    let mut progress = Progress::new();
+    let watched = tokio::select! {
+        watched = tokio::time::timeout(CONNECTED_WITHIN, watch(&mut client, &mut progress)) => {
+            watched.unwrap_or_else(|_| Err(too_slow()))
+        }
+        _ = interrupt.recv() => Err(interrupted()),
+        _ = terminate.recv() => Err(interrupted()),
+    };
+    if let Err(failure) = watched {
+        progress.finish();
+        // Nothing half-made stays behind.
+        end(&mut client).await;
+        return Err(failure);
+    }
+    let code = connected(&mut client, &progress).await?;
+    if !stay {
+        return Ok(code);
+    }
+    let lost = tokio::select! {
+        lost = stay_until_lost(&mut client, &progress) => Some(lost),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    if let Some(failure) = lost {
+        return Err(failure);
+    }
+    end(&mut client).await;
+    Ok(Code::SUCCESS)
+}
+
+/// Shows the steps until the connection stands.
+async fn watch(client: &mut ControlClient, progress: &mut Progress) -> Result<(), Failure> {
+    client.ask(&Ask::Watch).await.map_err(|_| died())?;
+    loop {
+        match client.next().await.map_err(|e| broken(&e))? {
+            Some(Tell::View(view)) => {
+                progress.show(&view);
+                match view.phase {
+                    Phase::Connected => return Ok(()),
+                    Phase::Failed { failure } => return Err(failure),
+                    Phase::Stopping => return Err(interrupted()),
+                    Phase::Connecting | Phase::Reconnecting { .. } => {}
+                }
+            }
+            Some(Tell::Status(_)) => {}
+            None => return Err(died()),
+        }
+    }
+}
+
+/// In the foreground: tells what happens, until it is over.
+async fn stay_until_lost(client: &mut ControlClient, progress: &Progress) -> Failure {
+    let mut last = Phase::Connected;
+    loop {
+        match client.next().await {
+            Ok(Some(Tell::View(View { phase, .. }))) if phase != last => {
+                match &phase {
+                    Phase::Connected => progress.line("Connected again."),
+                    Phase::Reconnecting { cause } => {
+                        progress.line(&format!("Reconnecting: {cause}."))
+                    }
+                    Phase::Failed { failure } => return failure.clone(),
+                    Phase::Connecting | Phase::Stopping => {}
+                }
+                last = phase;
+            }
+            Ok(Some(_)) => {}
+            Ok(None) if last == Phase::Stopping => return interrupted(),
+            Ok(None) => return died(),
+            Err(error) => return broken(&error),
+        }
+    }
+}
+
+async fn connected(client: &mut ControlClient, progress: &Progress) -> Result<Code, Failure> {
+    progress.finish();
+    // The connection that watches is busy with that; the status comes by another.
+    let status = match daemon().await? {
+        Some(mut other) => status(&mut other).await?,
+        None => status(client).await?,
+    };
+    let style = Style::of(&std::io::stderr());
+    eprintln!("{} {}", style.good("Connected"), summary(&status));
+    Ok(Code::SUCCESS)
+}
+
+fn summary(status: &Status) -> String {
+    let carrier = status
+        .carrier
+        .as_ref()
+        .map_or_else(String::new, |carrier| match carrier.kind {
+            CarrierKind::Udp => format!(" by UDP ({})", carrier.endpoint),
+            CarrierKind::Stream => " through the API server".to_owned(),
+        });
+    let services = if status.services == 1 {
+        "service"
+    } else {
+        "services"
+    };
+    format!(
+        "to {}{carrier}: {} {services} have names here.",
+        status.context, status.services
+    )
+}
+
+async fn status(client: &mut ControlClient) -> Result<Status, Failure> {
+    let answer = async {
+        client.ask(&Ask::Status).await.map_err(|_| died())?;
+        loop {
+            match client.next().await.map_err(|e| broken(&e))? {
+                Some(Tell::Status(status)) => return Ok(*status),
+                Some(Tell::View(_)) => {}
+                None => return Err(died()),
+            }
+        }
+    };
+    tokio::time::timeout(ANSWER_WITHIN, answer)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
+}
+
+/// Has the daemon end, and waits for it.
+async fn end(client: &mut ControlClient) {
+    let ended = async {
+        if client.ask(&Ask::Down).await.is_ok() {
+            while let Ok(Some(_)) = client.next().await {}
+        }
+    };
+    let _ = tokio::time::timeout(super::down::ENDED_WITHIN, ended).await;
+}
+
+fn interrupted() -> Failure {
+    Failure::new(
+        ExitCode::Interrupted,
+        "Interrupted: nothing is connected",
+        "",
+    )
+}
+
+fn too_slow() -> Failure {
+    Failure::new(
+        ExitCode::Unreachable,
+        format!("No connection within {} s", CONNECTED_WITHIN.as_secs()),
+        "`pmz up --foreground -v` shows what it waits for",
+    )
+}
+
+fn silent() -> Failure {
+    Failure::new(
+        ExitCode::General,
+        "The daemon runs, but does not answer",
+        "`pmz down` ends it",
+    )
+}
+
+fn died() -> Failure {
+    let log = log_path(nix::unistd::geteuid());
+    let next = match log {
+        Some(path) => format!(
+            "{} may say why; `pmz up --foreground -v` certainly does",
+            path.display()
+        ),
+        None => "`pmz up --foreground -v` shows why".to_owned(),
+    };
+    Failure::new(
+        ExitCode::General,
+        "The daemon has ended without a word",
+        next,
+    )
+}

@@ -1,0 +1,25 @@
+//! The daemon: runs as the user, holds the session, answers commands.
+
+mod board;
+mod connector;
+mod control;
+mod dial;
+pub mod launch;
+mod log;
+mod names;
+mod options;
+pub mod process;
+mod report;
+mod run;
+mod status;
+
+pub use board::{Board, Phase, Step, View, Watch};
+pub use connector::ClusterConnector;
+pub use control::{Ask, ControlClient, Tell};
+pub use dial::{ClusterDial, HelperTuner};
+pub(crate) use log::filter as log_filter;
+pub use options::{CarrierChoice, RunAs, UpOptions};
+pub use run::{ConnectContext, ConnectError, Connector, Session, run};
+pub use status::{
+    AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, State, Status, Traffic,
+};

@@ -1,0 +1,146 @@
+//! What `pmz status` tells of a session.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pmz_net::carrier::choice::{Carrier, PathReport};
+use serde_json::Value;
+
+use super::connector::Running;
+use super::status::{AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Status, Traffic};
+use crate::session::CarrierState;
+
+/// A carrier in a word, with the time that it took.
+pub(super) fn describe(carrier: Option<Carrier>, took: Duration) -> String {
+    let what = match carrier {
+        Some(Carrier::Udp(to)) => format!("UDP to {to}"),
+        Some(Carrier::Stream) => "streams through the API server".to_owned(),
+        None => "none".to_owned(),
+    };
+    format!("{what}, after {} ms", took.as_millis())
+}
+
+/// Fills a status with what is known of the session at that moment.
+pub(super) fn filler(running: &Running) -> Box<dyn Fn(&mut Status) + Send + Sync> {
+    let (link, mirror, carriers) = (
+        running.link.clone(),
+        running.mirror.clone(),
+        running.carriers.clone(),
+    );
+    let progress = running.progress.clone();
+    let (device, routes, server, context, namespace) = (
+        running.device.clone(),
+        running.routes.clone(),
+        running.server.clone(),
+        running.context.clone(),
+        running.namespace.clone(),
+    );
+    let dns = running.names.address().map(|server| DnsStatus {
+        how: "resolv.conf".to_owned(),
+        server,
+        domain: running.names.domain.clone(),
+    });
+    Box::new(move |status| {
+        status.context.clone_from(&context);
+        status.server = Some(server.clone());
+        status.device = Some(device.clone());
+        status.routes.clone_from(&routes);
+        status.dns.clone_from(&dns);
+        status.services = mirror.read().mirror.len() as u64;
+        if let Some(welcome) = progress.borrow().welcome.clone() {
+            status.addresses.clone_from(&welcome.addresses);
+            status.mtu = Some(welcome.mtu);
+            status.agent = Some(AgentStatus {
+                namespace: namespace.clone(),
+                pod: welcome.agent.clone(),
+                version: welcome.version.clone(),
+            });
+        }
+        let state = carriers.lock().clone();
+        status.carrier = carrier(&state);
+        status.rtt_ms = rtt(&state);
+        if let Some(peer) = link.peer() {
+            let stats = peer.stats();
+            status.bytes = Traffic {
+                sent: stats.sent_bytes,
+                received: stats.received_bytes,
+            };
+            status.packets = Traffic {
+                sent: stats.sent,
+                received: stats.received,
+            };
+            status.handshake_age_s = stats.handshake_age_s.map(|age| age as f64);
+            status.drops = drops(&[
+                serde_json::to_value(link.engine().drops()),
+                serde_json::to_value(peer.attached.report()),
+            ]);
+        }
+    })
+}
+
+/// The counters that have counted something.
+fn drops(sources: &[Result<Value, serde_json::Error>]) -> BTreeMap<String, u64> {
+    let objects = sources.iter().filter_map(|v| v.as_ref().ok()?.as_object());
+    objects
+        .flatten()
+        .filter(|(name, _)| name.as_str() != "streams")
+        .filter_map(|(name, value)| Some((name.clone(), value.as_u64().filter(|n| *n > 0)?)))
+        .collect()
+}
+
+fn carrier(state: &CarrierState) -> Option<CarrierStatus> {
+    let (kind, endpoint) = match state.carrier? {
+        Carrier::Udp(to) => (CarrierKind::Udp, to.to_string()),
+        Carrier::Stream => {
+            let streams = state
+                .paths
+                .iter()
+                .filter(|p| Carrier::from(p.path) == Carrier::Stream && p.alive);
+            (
+                CarrierKind::Stream,
+                format!("{} port-forwards", streams.count()),
+            )
+        }
+    };
+    Some(CarrierStatus {
+        kind,
+        endpoint,
+        why: why(state, kind),
+    })
+}
+
+fn why(state: &CarrierState, kind: CarrierKind) -> String {
+    let udp = |p: &&PathReport| matches!(Carrier::from(p.path), Carrier::Udp(_));
+    match kind {
+        CarrierKind::Udp => "it answers, and is faster than the API server".to_owned(),
+        CarrierKind::Stream => {
+            let tried: Vec<String> = state
+                .paths
+                .iter()
+                .filter(udp)
+                .filter_map(|p| match Carrier::from(p.path) {
+                    Carrier::Udp(to) => Some(to.to_string()),
+                    Carrier::Stream => None,
+                })
+                .collect();
+            if tried.is_empty() {
+                "the agent has no UDP address, or UDP was not asked for".to_owned()
+            } else {
+                format!("no answer by UDP from {}", tried.join(", "))
+            }
+        }
+    }
+}
+
+/// The round trip on the carrier in use: of several streams, the quickest.
+fn rtt(state: &CarrierState) -> Option<f64> {
+    let carrier = state.carrier?;
+    let paths = state
+        .paths
+        .iter()
+        .filter(|p| Carrier::from(p.path) == carrier);
+    paths
+        .filter_map(|p| p.rtt_us)
+        .min()
+        .map(|us| us as f64 / 1000.0)
+}

@@ -1,0 +1,152 @@
+//! What `pmz status` tells. The JSON of `-o json` is this; fields are added, never renamed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Where the daemon stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The first connection is being made.
+    #[default]
+    Connecting,
+    /// Names and packets work.
+    Connected,
+    /// The connection was lost and is being made again.
+    Reconnecting,
+    /// On its way out.
+    Stopping,
+}
+
+/// How the tunnel's messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CarrierKind {
+    /// UDP, straight to the agent.
+    Udp,
+    /// Streams through the API server.
+    Stream,
+}
+
+/// The agent of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its pod.
+    pub pod: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The carrier in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarrierStatus {
+    /// Which.
+    pub kind: CarrierKind,
+    /// Where it leads.
+    pub endpoint: String,
+    /// Why this one.
+    pub why: String,
+}
+
+/// Something counted each way, seen from this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Into the tunnel.
+    pub sent: u64,
+    /// Out of it.
+    pub received: u64,
+}
+
+/// How names of the cluster are answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// How queries reach pmz.
+    pub how: String,
+    /// Where pmz answers.
+    pub server: IpAddr,
+    /// The cluster's domain.
+    pub domain: String,
+}
+
+/// What went wrong last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// What.
+    pub what: String,
+    /// Seconds since.
+    pub ago_s: u64,
+}
+
+/// The whole status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where the daemon stands.
+    pub state: State,
+    /// While connecting: what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// While reconnecting: why the connection was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Seconds since the state was entered.
+    pub since_s: u64,
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// The kubeconfig's context.
+    pub context: String,
+    /// The API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// The carrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<CarrierStatus>,
+    /// Round trip through the tunnel, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// The TUN's MTU, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Seconds since the last WireGuard handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_age_s: Option<f64>,
+    /// Inner bytes.
+    #[serde(default)]
+    pub bytes: Traffic,
+    /// Inner packets; a super-packet counts as one.
+    #[serde(default)]
+    pub packets: Traffic,
+    /// Packets that were dropped, by reason.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
+    /// The TUN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// This machine's addresses in the tunnel.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// What leads into the tunnel.
+    #[serde(default)]
+    pub routes: Vec<IpNet>,
+    /// Names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
+    /// Services of the cluster that have names here.
+    #[serde(default)]
+    pub services: u64,
+    /// How often the connection was lost and made again.
+    #[serde(default)]
+    pub reconnects: u64,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fault: Option<Fault>,
+}

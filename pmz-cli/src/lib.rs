@@ -1,0 +1,10 @@
+//! The `pmz` program as a library: the binary, the tests and the benches share it.
+
+pub mod cluster;
+pub mod cmd;
+pub mod daemon;
+pub mod failure;
+pub mod helper;
+pub mod playground;
+pub mod session;
+pub mod show;

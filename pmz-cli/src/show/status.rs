@@ -1,0 +1,270 @@
+//! `pmz status` for people.
+
+use std::fmt::Write;
+
+use super::Style;
+use crate::daemon::{CarrierKind, State, Status};
+
+/// The status as lines of name and value.
+pub fn text(status: &Status, style: Style) -> String {
+    let mut rows: Vec<(&str, String)> = vec![("State", state(status, style))];
+    if !status.context.is_empty() {
+        let server = status
+            .server
+            .as_ref()
+            .map(|s| format!(" ({s})"))
+            .unwrap_or_default();
+        rows.push(("Context", format!("{}{server}", status.context)));
+    }
+    if let Some(agent) = &status.agent {
+        rows.push((
+            "Agent",
+            format!(
+                "{}/{}, version {}",
+                agent.namespace, agent.pod, agent.version
+            ),
+        ));
+    }
+    if let Some(carrier) = &status.carrier {
+        let kind = match carrier.kind {
+            CarrierKind::Udp => "UDP to",
+            CarrierKind::Stream => "stream through",
+        };
+        let why = if carrier.why.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", carrier.why)
+        };
+        rows.push(("Carrier", format!("{kind} {}{why}", carrier.endpoint)));
+    }
+    if let Some(rtt) = status.rtt_ms {
+        rows.push(("Round trip", format!("{rtt:.1} ms")));
+    }
+    if let Some(device) = &status.device {
+        let mtu = status
+            .mtu
+            .map(|mtu| format!(", MTU {mtu}"))
+            .unwrap_or_default();
+        rows.push(("Device", format!("{device}{mtu}")));
+    }
+    if !status.addresses.is_empty() {
+        rows.push(("Addresses", join(&status.addresses)));
+    }
+    if !status.routes.is_empty() {
+        rows.push(("Routes", join(&status.routes)));
+    }
+    if let Some(dns) = &status.dns {
+        rows.push((
+            "Names",
+            format!(
+                "{} services below {}, by {}",
+                status.services, dns.domain, dns.how
+            ),
+        ));
+    }
+    rows.push((
+        "Sent",
+        format!(
+            "{}, {} packets",
+            bytes(status.bytes.sent),
+            status.packets.sent
+        ),
+    ));
+    rows.push((
+        "Received",
+        format!(
+            "{}, {} packets",
+            bytes(status.bytes.received),
+            status.packets.received
+        ),
+    ));
+    let drops = status
+        .drops
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(why, n)| format!("{n} {why}"));
+    let drops: Vec<_> = drops.collect();
+    if !drops.is_empty() {
+        rows.push(("Dropped", style.warn(drops.join(", "))));
+    }
+    if let Some(age) = status.handshake_age_s {
+        rows.push(("Handshake", format!("{} ago", duration(age as u64))));
+    }
+    if let Some(fault) = &status.last_fault {
+        rows.push((
+            "Last fault",
+            format!("{}, {} ago", fault.what, duration(fault.ago_s)),
+        ));
+    }
+    let mut text = String::new();
+    for (name, value) in rows {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{} {value}", style.dim(format!("{name:<11}")));
+    }
+    text
+}
+
+fn state(status: &Status, style: Style) -> String {
+    let since = duration(status.since_s);
+    match status.state {
+        State::Connected => {
+            let again = match status.reconnects {
+                0 => String::new(),
+                1 => ", reconnected once".to_owned(),
+                n => format!(", reconnected {n} times"),
+            };
+            format!("{} for {since}{again}", style.good("connected"))
+        }
+        State::Connecting => {
+            let step = status
+                .step
+                .as_ref()
+                .map(|s| format!(": {s}"))
+                .unwrap_or_default();
+            format!("{} for {since}{step}", style.warn("connecting"))
+        }
+        State::Reconnecting => {
+            let cause = status
+                .cause
+                .as_ref()
+                .map(|c| format!(": {c}"))
+                .unwrap_or_default();
+            format!("{} for {since}{cause}", style.bad("reconnecting"))
+        }
+        State::Stopping => style.warn("stopping"),
+    }
+}
+
+fn join<T: ToString>(list: &[T]) -> String {
+    list.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A count of bytes with three digits at most.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    let digits = if value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A time in its largest unit.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::{AgentStatus, CarrierStatus, DnsStatus, Fault, Traffic};
+
+    fn connected() -> Status {
+        Status {
+            state: State::Connected,
+            since_s: 125,
+            context: "dev".to_owned(),
+            server: Some("https://192.0.2.1:6443".to_owned()),
+            agent: Some(AgentStatus {
+                namespace: "pmz".to_owned(),
+                pod: "agent-0".to_owned(),
+                version: "0.1.0".to_owned(),
+            }),
+            carrier: Some(CarrierStatus {
+                kind: CarrierKind::Udp,
+                endpoint: "192.0.2.7:51820".to_owned(),
+                why: "fastest of 2".to_owned(),
+            }),
+            rtt_ms: Some(0.84),
+            mtu: Some(1280),
+            device: Some("pmz0".to_owned()),
+            bytes: Traffic {
+                sent: 999,
+                received: 12_345_678,
+            },
+            drops: [("wrong-source".to_owned(), 3), ("no-room".to_owned(), 0)].into(),
+            dns: Some(DnsStatus {
+                how: "resolv.conf".to_owned(),
+                server: "100.64.0.2".parse().unwrap(),
+                domain: "cluster.local".to_owned(),
+            }),
+            services: 14,
+            reconnects: 1,
+            last_fault: Some(Fault {
+                what: "the agent is gone".to_owned(),
+                ago_s: 130,
+            }),
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_connection_is_told_in_lines() {
+        let text = text(&connected(), Style::plain());
+        for line in [
+            "State       connected for 2 min, reconnected once\n",
+            "Context     dev (https://192.0.2.1:6443)\n",
+            "Agent       pmz/agent-0, version 0.1.0\n",
+            "Carrier     UDP to 192.0.2.7:51820 (fastest of 2)\n",
+            "Round trip  0.8 ms\n",
+            "Device      pmz0, MTU 1280\n",
+            "Names       14 services below cluster.local, by resolv.conf\n",
+            "Received    12 MB, 0 packets\n",
+            "Dropped     3 wrong-source\n",
+            "Last fault  the agent is gone, 2 min ago\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_json_is_stable() {
+        let json = serde_json::to_value(connected()).unwrap();
+        assert_eq!(json["state"], "connected");
+        assert_eq!(json["carrier"]["kind"], "udp");
+        assert_eq!(json["agent"]["pod"], "agent-0");
+        assert_eq!(json["bytes"]["received"], 12_345_678);
+        assert_eq!(json["drops"]["wrong-source"], 3);
+        assert_eq!(json["last_fault"]["ago_s"], 130);
+        assert!(json.get("cause").is_none());
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), connected());
+    }
+
+    #[test]
+    fn bytes_are_rounded_to_what_one_reads() {
+        let read = [
+            0,
+            999,
+            1000,
+            9_949,
+            99_500,
+            999_499,
+            999_500,
+            1_000_000_000_000,
+        ];
+        let read: Vec<_> = read.into_iter().map(bytes).collect();
+        assert_eq!(
+            read,
+            [
+                "0 B", "999 B", "1.0 kB", "9.9 kB", "100 kB", "999 kB", "1.0 MB", "1.0 TB"
+            ]
+        );
+    }
+}
