@@ -1,0 +1,159 @@
+//! The link emulator on real interfaces: a link is as slow and as bad as it was asked to be.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use pmz_cli::playground::link::{LinkEmulator, LinkEnd};
+use pmz_cli::playground::machine::{Machine, MachineSpec};
+use support::{connect, get_json, playground, udp};
+
+fn machine(name: &str) -> Machine {
+    let spec = MachineSpec {
+        hostname: name.into(),
+        ..MachineSpec::default()
+    };
+    Machine::start(support::program(), &spec).unwrap()
+}
+
+async fn linked(link: &str) -> (Machine, Machine, LinkEmulator) {
+    let (a, b) = (machine("a"), machine("b"));
+    let addresses = [
+        ["192.0.2.1/24".parse().unwrap()],
+        ["192.0.2.2/24".parse().unwrap()],
+    ];
+    let [a_end, b_end] =
+        [(&a, &addresses[0]), (&b, &addresses[1])].map(|(machine, addresses)| LinkEnd {
+            netns: machine.netns(),
+            interface: "link0",
+            addresses,
+        });
+    let emulator = LinkEmulator::between(a_end, b_end, 1500, link.parse().unwrap(), 1)
+        .await
+        .unwrap();
+    (a, b, emulator)
+}
+
+/// The shortest of some round trips, which other load on the machine can't have made longer.
+fn best_round_trip(from: &Machine, to: &Machine) -> Duration {
+    let server = to
+        .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
+        .unwrap()
+        .unwrap();
+    server.set_read_timeout(Some(support::LIMIT)).unwrap();
+    let client = udp(from, "192.0.2.2:7").unwrap();
+    let round_trip = || {
+        let start = Instant::now();
+        client.send(b"ping").unwrap();
+        let mut buf = [0; 16];
+        let (len, peer) = server.recv_from(&mut buf).unwrap();
+        server.send_to(&buf[..len], peer).unwrap();
+        client.recv(&mut buf).unwrap();
+        start.elapsed()
+    };
+    (0..10).map(|_| round_trip()).min().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_delay_is_as_asked_and_not_much_longer() {
+    needs_root!("the_delay_is_as_asked_and_not_much_longer");
+    let (a, b, emulator) = linked("delay=10ms").await;
+    let best = best_round_trip(&a, &b);
+    assert!(best >= Duration::from_millis(20), "{best:?}");
+    assert!(best < Duration::from_millis(22), "{best:?}");
+    emulator.set_spec("".parse().unwrap());
+    let best = best_round_trip(&a, &b);
+    assert!(best < Duration::from_millis(2), "{best:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_is_as_asked() {
+    needs_root!("the_rate_is_as_asked");
+    let (a, b, emulator) = linked("rate=10mbit,delay=1ms,queue=200ms").await;
+    let server = b
+        .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
+        .unwrap()
+        .unwrap();
+    server.set_read_timeout(Some(support::LIMIT)).unwrap();
+    let client = udp(&a, "192.0.2.2:7").unwrap();
+    // A burst of 101 packets of 1250 bytes with their headers: 1 ms each, so 100 ms from the first to the last.
+    let burst = || {
+        for _ in 0..101 {
+            client.send(&[0; 1250 - 28]).unwrap();
+        }
+        let mut buf = [0; 2048];
+        server.recv(&mut buf).unwrap();
+        let first = Instant::now();
+        for _ in 0..100 {
+            server.recv(&mut buf).unwrap();
+        }
+        first.elapsed()
+    };
+    // The best of some: other load makes the others worse.
+    let off = |took: &Duration| took.abs_diff(Duration::from_millis(100));
+    let best = (0..10).map(|_| burst()).min_by_key(off).unwrap();
+    assert!(off(&best) < Duration::from_millis(5), "{best:?}");
+    assert_eq!(emulator.counters()[0].dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_is_counted_and_as_asked() {
+    needs_root!("the_loss_is_counted_and_as_asked");
+    let (a, b, emulator) = linked("loss=10%").await;
+    let server = b
+        .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
+        .unwrap()
+        .unwrap();
+    let client = udp(&a, "192.0.2.2:7").unwrap();
+    // Sent and received in turns, so that no socket's buffer overflows.
+    let mut received = 0;
+    for _ in 0..40 {
+        for _ in 0..50 {
+            client.send(b"x").unwrap();
+        }
+        server
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        while server.recv(&mut [0; 16]).is_ok() {
+            received += 1;
+        }
+    }
+    assert!((1700..1900).contains(&received), "{received} of 2000");
+    assert!(
+        (100..300).contains(&emulator.counters()[0].lost),
+        "{:?}",
+        emulator.counters()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playground_with_a_link_reaches_the_node_through_it() {
+    needs_root!("a_playground_with_a_link_reaches_the_node_through_it");
+    let playground = playground(Some("delay=5ms")).await;
+    let node = playground.node();
+    let listener = node
+        .in_netns(|| TcpListener::bind("[::]:6443"))
+        .unwrap()
+        .unwrap();
+    for address in ["10.99.0.11:6443", "[fd99::b]:6443"] {
+        let start = Instant::now();
+        connect(playground.laptop(), address).unwrap();
+        let took = start.elapsed();
+        assert!(
+            (Duration::from_millis(10)..Duration::from_millis(900)).contains(&took),
+            "{took:?}"
+        );
+        listener.accept().unwrap();
+    }
+    // Pods are not behind the link.
+    let pod = playground.pod("blob-0").unwrap();
+    assert_eq!(get_json(&pod, "10.96.0.10:80", "/?echo_body=x"), "x");
+    // The service of the Kubernetes API leads to the node.
+    let start = Instant::now();
+    connect(&pod, "10.96.0.1:443").unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(playground.link().unwrap().counters()[0].delivered > 0);
+    playground.shutdown().await;
+}
