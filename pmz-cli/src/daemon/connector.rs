@@ -3,7 +3,6 @@
 //! What it makes comes back by itself after a loss ([`crate::session`]); to the daemon's loop a loss is
 //! the end of one [`Standing`] and the wait for the next.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,65 +10,31 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use pmz_net::carrier::choice::Transport;
-use pmz_net::catalog::{ServiceKind, SharedMirror};
-use pmz_net::session::Welcome;
+use pmz_net::catalog::SharedMirror;
 use pmz_net::tunnel::Tunnel;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
 use super::names::Names;
 use super::options::{CarrierChoice, UpOptions};
+use super::proof::prove;
 use super::report;
 use super::run::{ConnectContext, ConnectError, Connector, Session};
+use super::running::{Progress, Running, reporter};
 use super::status::Status;
-use crate::cluster::ClusterError;
 use crate::failure::{ExitCode, Failure};
-use crate::helper::{Family, HelperClient};
-use crate::session::{self, Change, Link, OpenError, SessionOptions, hello};
+use crate::helper::Family;
+use crate::session::{self, Link, SessionOptions, hello};
 
 /// Name of the TUN.
 const DEVICE: &str = "pmz0";
 /// Stream connections to start with.
 const STREAMS: u16 = 4;
-/// How long a carrier may take to prove itself, and the catalog to come.
-const CARRIER_WITHIN: Duration = Duration::from_secs(20);
 /// How long the proof by name and connection may take.
 const PROOF_WITHIN: Duration = Duration::from_secs(10);
-
-/// What is known of the session from its changes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    /// Sessions with agents so far.
-    pub(super) opened: u64,
-    pub(super) welcome: Option<Arc<Welcome>>,
-    /// A carrier has proven itself in the present session.
-    pub(super) carried: bool,
-    /// Why the control connection is gone, while it is.
-    pub(super) control_down: Option<String>,
-}
-
-/// Everything that stands once a first session stood.
-pub(super) struct Running {
-    pub(super) link: Arc<Link>,
-    pub(super) mirror: SharedMirror,
-    pub(super) carriers: Arc<parking_lot::Mutex<session::CarrierState>>,
-    pub(super) progress: watch::Receiver<Progress>,
-    pub(super) device: String,
-    pub(super) routes: Vec<IpNet>,
-    pub(super) names: Names,
-    pub(super) server: String,
-    pub(super) context: String,
-    pub(super) namespace: String,
-    /// The welcome that device, routes and names were set up for.
-    settled: u64,
-    addresses: Vec<IpAddr>,
-    stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-    helper: HelperClient,
-}
 
 /// Makes [`Standing`] sessions.
 #[derive(Default)]
@@ -109,12 +74,6 @@ impl Connector for ClusterConnector {
             fill,
             ended: running.stop.clone(),
         })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 
@@ -301,104 +260,6 @@ async fn settle(running: &mut Running, context: &ConnectContext) -> Result<(), C
     Ok(())
 }
 
-/// Resolves a service's name the way every program does, and connects to it where it has TCP.
-async fn prove(running: &Running, domain: &str) -> Result<String, Failure> {
-    let mut changes = running.mirror.subscribe();
-    let (name, port, expected) = loop {
-        changes.borrow_and_update();
-        if let Some(target) = proof_target(running, domain) {
-            break target;
-        }
-        if running.mirror.read().mirror.is_filled() {
-            return Ok("the cluster has no service with an address".to_owned());
-        }
-        if changes.changed().await.is_err() {
-            return Ok("no catalog".to_owned());
-        }
-    };
-    let failed = |what: String| {
-        Failure::new(
-            ExitCode::General,
-            format!("{name} {what}"),
-            "Check /etc/resolv.conf and `ip route`, then run `pmz up` again",
-        )
-    };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((name.clone(), port))
-        .await
-        .map_err(|error| failed(format!("does not resolve on this machine: {error}")))?
-        .collect();
-    let Some(address) = found.iter().find(|a| expected.contains(&a.ip())) else {
-        return Err(failed(
-            "resolves to something else than the cluster says".to_owned(),
-        ));
-    };
-    // Whatever comes back came through the tunnel: a refusal proves it as well as a connection.
-    match tokio::net::TcpStream::connect(address).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-        Err(error) => {
-            return Err(failed(format!(
-                "resolves, but {address} is not reached: {error}"
-            )));
-        }
-    }
-    Ok(format!("{name} is {}", address.ip()))
-}
-
-/// A service to prove things with: `kubernetes` is in every cluster; else any with TCP.
-fn proof_target(running: &Running, domain: &str) -> Option<(String, u16, Vec<IpAddr>)> {
-    let view = running.mirror.read();
-    let usable = |service: &pmz_net::catalog::Service| {
-        let ServiceKind::ClusterIp { addresses } = &service.kind else {
-            return None;
-        };
-        let port = service
-            .ports
-            .iter()
-            .find(|p| p.protocol == pmz_net::catalog::Protocol::Tcp)?;
-        let name = format!(
-            "{}.{}.svc.{domain}.",
-            service.key.name, service.key.namespace
-        );
-        Some((name, port.port, addresses.clone()))
-    };
-    let kubernetes = view
-        .mirror
-        .service("default", "kubernetes")
-        .and_then(|s| usable(s));
-    kubernetes.or_else(|| view.mirror.services().find_map(|s| usable(s)))
-}
-
-fn reporter(changes: watch::Sender<Progress>, mirror: SharedMirror) -> session::Reporter {
-    Box::new(move |change| {
-        changes.send_modify(|progress| match change {
-            Change::Opened(welcome) => {
-                progress.opened += 1;
-                progress.carried = false;
-                progress.welcome = Some(Arc::new(*welcome));
-                if progress.opened > 1 {
-                    mirror.mark_stale();
-                }
-            }
-            Change::Carrier(carrier) => {
-                tracing::info!(?carrier, "packets go this way now");
-                progress.carried = true;
-                mirror.mark_fresh();
-            }
-            Change::Lost => {
-                progress.carried = false;
-                mirror.mark_stale();
-            }
-            Change::Control(down) => {
-                if let Some(cause) = &down {
-                    tracing::info!(cause, "the control connection is gone; it is opened again");
-                    progress.control_down = down;
-                }
-            }
-        });
-    })
-}
-
 fn transport(options: &UpOptions) -> Transport {
     match options.carrier {
         CarrierChoice::Auto => Transport::Auto,
@@ -430,68 +291,4 @@ fn client_name() -> String {
         .ok()
         .and_then(|name| name.into_string().ok());
     host.unwrap_or_default()
-}
-
-fn open_failure(error: OpenError) -> ConnectError {
-    match error {
-        OpenError::Dial(error) => match error.downcast::<ClusterError>() {
-            Ok(error) => error.into(),
-            Err(error) => ConnectError {
-                failure: Failure::new(
-                    ExitCode::Unreachable,
-                    format!("The agent could not be reached: {error:#}"),
-                    "Run `pmz up` again",
-                ),
-                transient: true,
-            },
-        },
-        OpenError::Refused { agent, refusal } => Failure::new(
-            ExitCode::NoAgent,
-            format!("The agent {agent} refused"),
-            refusal.message,
-        )
-        .into(),
-        OpenError::Codec { .. } | OpenError::Closed(_) | OpenError::Mute { .. } => ConnectError {
-            failure: Failure::new(
-                ExitCode::NoAgent,
-                error.to_string(),
-                "Look at the agent's log: `kubectl -n pmz logs -l app.kubernetes.io/name=pmz-agent`",
-            ),
-            transient: true,
-        },
-    }
-}
-
-fn no_carrier(running: &Running, options: &UpOptions) -> ConnectError {
-    let fault = running.carriers.lock().stream_fault.clone();
-    let why = fault
-        .map(|fault| format!(" (a stream: {fault})"))
-        .unwrap_or_default();
-    let next = match options.carrier {
-        CarrierChoice::Udp => {
-            "UDP may be blocked on the way: run `pmz up` without `--transport udp`"
-        }
-        CarrierChoice::Auto | CarrierChoice::Stream => {
-            "Look at the agent's log: `kubectl -n pmz logs -l app.kubernetes.io/name=pmz-agent`"
-        }
-    };
-    let within = CARRIER_WITHIN.as_secs();
-    let cause = format!("No packet came back through the tunnel within {within} s{why}");
-    ConnectError {
-        failure: Failure::new(ExitCode::Unreachable, cause, next),
-        transient: true,
-    }
-}
-
-async fn ended(running: &mut Running) -> ConnectError {
-    let why = match (&mut running.task).await {
-        Ok(Err(error)) => format!("{error:#}"),
-        Ok(Ok(())) => "it was told to end".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let cause = format!("The session ended: {why}");
-    ConnectError {
-        failure: Failure::new(ExitCode::General, cause, "Run `pmz up` again"),
-        transient: true,
-    }
 }

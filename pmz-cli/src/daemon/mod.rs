@@ -1,6 +1,7 @@
 //! The daemon: runs as the user, holds the session, answers commands.
 
 mod board;
+mod connect_failure;
 mod connector;
 mod control;
 mod dial;
@@ -9,8 +10,10 @@ mod log;
 mod names;
 mod options;
 pub mod process;
+mod proof;
 mod report;
 mod run;
+mod running;
 mod status;
 
 pub use board::{Board, Phase, Step, View, Watch};

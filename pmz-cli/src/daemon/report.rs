@@ -6,7 +6,7 @@ use std::time::Duration;
 use pmz_net::carrier::choice::{Carrier, PathReport};
 use serde_json::Value;
 
-use super::connector::Running;
+use super::running::Running;
 use super::status::{AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Status, Traffic};
 use crate::session::CarrierState;
 

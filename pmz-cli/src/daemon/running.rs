@@ -1,0 +1,87 @@
+//! What stands between the daemon's start and its end, whichever agent is at the other side.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use pmz_net::catalog::SharedMirror;
+use pmz_net::session::Welcome;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::names::Names;
+use crate::helper::HelperClient;
+use crate::session::{self, Change, Link};
+
+/// What is known of the session from its changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Sessions with agents so far.
+    pub(super) opened: u64,
+    pub(super) welcome: Option<Arc<Welcome>>,
+    /// A carrier has proven itself in the present session.
+    pub(super) carried: bool,
+    /// Why the control connection is gone, while it is.
+    pub(super) control_down: Option<String>,
+}
+
+/// Everything that stands once a first session stood.
+pub(super) struct Running {
+    pub(super) link: Arc<Link>,
+    pub(super) mirror: SharedMirror,
+    pub(super) carriers: Arc<parking_lot::Mutex<session::CarrierState>>,
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) device: String,
+    pub(super) routes: Vec<IpNet>,
+    pub(super) names: Names,
+    pub(super) server: String,
+    pub(super) context: String,
+    pub(super) namespace: String,
+    /// The welcome that device, routes and names were set up for.
+    pub(super) settled: u64,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) stop: CancellationToken,
+    pub(super) task: JoinHandle<anyhow::Result<()>>,
+    pub(super) helper: HelperClient,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Keeps the progress up to date, and the mirror stale while names would lead nowhere.
+pub(super) fn reporter(
+    changes: watch::Sender<Progress>,
+    mirror: SharedMirror,
+) -> session::Reporter {
+    Box::new(move |change| {
+        changes.send_modify(|progress| match change {
+            Change::Opened(welcome) => {
+                progress.opened += 1;
+                progress.carried = false;
+                progress.welcome = Some(Arc::new(*welcome));
+                if progress.opened > 1 {
+                    mirror.mark_stale();
+                }
+            }
+            Change::Carrier(carrier) => {
+                tracing::info!(?carrier, "packets go this way now");
+                progress.carried = true;
+                mirror.mark_fresh();
+            }
+            Change::Lost => {
+                progress.carried = false;
+                mirror.mark_stale();
+            }
+            Change::Control(down) => {
+                if let Some(cause) = &down {
+                    tracing::info!(cause, "the control connection is gone; it is opened again");
+                    progress.control_down = down;
+                }
+            }
+        });
+    })
+}
