@@ -1,7 +1,9 @@
 //! What a kubelet does for an agent's container: starts it, starts it again when it ends, and says when it
 //! is ready.
 
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,18 @@ pub(super) struct Environment {
     pub(super) pod_ips: Vec<IpAddr>,
     pub(super) host_ips: Vec<IpAddr>,
     pub(super) api: SocketAddr,
+    /// What this pod has beside what every agent has.
+    pub(super) more: Vec<(String, String)>,
+}
+
+/// Where an agent's log goes.
+#[derive(Clone, Debug)]
+pub(super) enum AgentLog {
+    Nowhere,
+    /// This process's stderr.
+    Stderr,
+    /// To the end of a file.
+    File(PathBuf),
 }
 
 /// What is known of the container.
@@ -56,7 +70,7 @@ impl AgentProcess {
         playground: Arc<Playground>,
         machine: Arc<Machine>,
         environment: Environment,
-        verbose: bool,
+        log: AgentLog,
     ) -> Self {
         let (sender, state) = watch::channel(State::default());
         let stop = CancellationToken::new();
@@ -65,7 +79,7 @@ impl AgentProcess {
             playground,
             machine,
             environment,
-            verbose,
+            log,
             state: sender,
         };
         let stopped = stop.clone();
@@ -126,7 +140,7 @@ struct Container {
     playground: Arc<Playground>,
     machine: Arc<Machine>,
     environment: Environment,
-    verbose: bool,
+    log: AgentLog,
     state: watch::Sender<State>,
 }
 
@@ -171,15 +185,21 @@ impl Container {
             .env("HOST_IPS", join(&e.host_ips))
             .env("KUBERNETES_SERVICE_HOST", e.api.ip().to_string())
             .env("KUBERNETES_SERVICE_PORT", e.api.port().to_string())
+            .envs(e.more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if self.verbose {
-            command.env(
-                "PMZ_LOG",
-                std::env::var("PMZ_LOG").unwrap_or_else(|_| "info".into()),
-            );
-        } else {
-            command.stderr(Stdio::null());
+        let level = std::env::var("PMZ_LOG").unwrap_or_else(|_| "info".into());
+        match &self.log {
+            AgentLog::Nowhere => {
+                command.stderr(Stdio::null());
+            }
+            AgentLog::Stderr => {
+                command.env("PMZ_LOG", level);
+            }
+            AgentLog::File(path) => {
+                let file = File::options().create(true).append(true).open(path)?;
+                command.env("PMZ_LOG", level).stderr(file);
+            }
         }
         let child = Command::from(command).kill_on_drop(true).spawn()?;
         self.state.send_modify(|s| s.pid = child.id());

@@ -56,6 +56,10 @@ pub struct Options {
     pub link: Option<LinkSpec>,
     /// Where the link's chances come from.
     pub seed: u64,
+    /// What agents have in their environment beside what every pod has.
+    pub agent_environment: Vec<(String, String)>,
+    /// A file that agents' logs are added to, in full; none: stderr where the playground talks.
+    pub agent_log: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -64,6 +68,8 @@ impl Default for Options {
             program: "/proc/self/exe".into(),
             link: None,
             seed: 0,
+            agent_environment: Vec::new(),
+            agent_log: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::addresses;
 use super::api::{self, ApiServer, Binding, Identity, PodDialer, Rule, ServiceAccountFiles, Store};
 use super::cluster::AGENT_NAMESPACE;
-use super::kubelet::{AgentProcess, Environment};
+use super::kubelet::{AgentLog, AgentProcess, Environment};
 use super::machine::{Machine, MachineFile};
 use super::model::Model;
 use super::{Options, Playground};
@@ -44,13 +44,20 @@ pub struct World {
     _follower: api::Follower,
     account: ServiceAccountFiles,
     playground: Arc<Playground>,
-    verbose: bool,
+    agent_environment: Vec<(String, String)>,
+    log: AgentLog,
 }
 
 impl World {
     /// Builds it, with one agent, ready. Must be called in a tokio runtime. With `verbose` the agents'
     /// logs go to stderr.
     pub async fn start(options: Options, verbose: bool) -> Result<Self> {
+        let agent_environment = options.agent_environment.clone();
+        let log = match &options.agent_log {
+            Some(path) => AgentLog::File(path.clone()),
+            None if verbose => AgentLog::Stderr,
+            None => AgentLog::Nowhere,
+        };
         let playground = Arc::new(Playground::start(options).await?);
         let store = Store::new();
         let follower = api::follow(store.clone(), playground.model())?;
@@ -72,7 +79,8 @@ impl World {
             _follower: follower,
             account,
             playground,
-            verbose,
+            agent_environment,
+            log,
         };
         world.add_agent().await?;
         Ok(world)
@@ -88,7 +96,7 @@ impl World {
         let machine = self.playground.add_agent_pod(files.collect()).await?;
         let environment = self.environment(&machine)?;
         let agent =
-            AgentProcess::start(self.playground.clone(), machine, environment, self.verbose);
+            AgentProcess::start(self.playground.clone(), machine, environment, self.log.clone());
         agent.ready(AGENT_WITHIN).await?;
         self.agents.push(agent);
         Ok(self.agents.len() - 1)
@@ -105,6 +113,7 @@ impl World {
             pod_ips: pod.addresses.clone(),
             host_ips: model.node.addresses.clone(),
             api: api_service(&model)?,
+            more: self.agent_environment.clone(),
         })
     }
 
