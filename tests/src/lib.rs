@@ -1,1 +1,11 @@
+//! What the end-to-end tests share: a playground for each test, and how one looks at it.
 
+mod binary;
+mod client;
+mod scene;
+mod sight;
+
+pub use binary::pmz_binary;
+pub use client::{Http, connect, socket, udp};
+pub use scene::{LINK_AS_A_CABLE, options, scene};
+pub use sight::{Log, Ran, eventually, run, script, status, wait_for_carrier, wait_for_state};

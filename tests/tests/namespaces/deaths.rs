@@ -1,0 +1,143 @@
+//! What dies with -9, at either end.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pmz_cli::playground::world::World;
+use pmz_net::route::Netlink;
+use pmz_tests::{Http, Log, eventually, options, run, scene, script, status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::service;
+
+/// Kills helper and daemon at once, as `kill -9` by hand would. The patterns don't match this script.
+pub(crate) const KILL_PMZ: &str = r#"
+pids=
+for p in /proc/[0-9]*; do
+    case "$(tr '\0' ' ' < $p/cmdline 2>/dev/null)" in
+        *" helper --f"[d]*|*" daemon --helper-f"[d]*) pids="$pids ${p#/proc/}";;
+    esac
+done
+kill -9 $pids
+echo $pids
+"#;
+
+#[test]
+fn an_agent_killed_during_a_download_is_told_of_and_replaced_within_3_s() {
+    scene(
+        "agent killed",
+        || options(None),
+        async |world| {
+            world.up(&[], false).await?;
+            let blob = service(world, "default", "blob", 4)?;
+            let mut download = Http::get(world, blob, "/1000000000000?seed=2").await?;
+            let mut bytes = vec![0; 1 << 20];
+            download.body.read_exact(&mut bytes).await?;
+            let download = tokio::spawn(async move {
+                while download.body.read(&mut bytes).await.is_ok_and(|n| n > 0) {}
+            });
+
+            let killed = Instant::now();
+            world.agents()[0].kill().await?;
+            let echo = service(world, "default", "echo", 4)?;
+            eventually(
+                "a connection after the kill",
+                Duration::from_secs(10),
+                async || {
+                    let get = async {
+                        Http::get(world, echo, "/?echo_body=back")
+                            .await?
+                            .text()
+                            .await
+                    };
+                    let text = tokio::time::timeout(Duration::from_millis(300), get).await;
+                    Ok(matches!(text, Ok(Ok(text)) if text == "\"back\"").then_some(()))
+                },
+            )
+            .await?;
+            let took = killed.elapsed();
+            let status = status(world).await?;
+            ensure!(took < Duration::from_secs(3), "it took {took:?}: {status}");
+            let told = status["reconnects"] != 0 || !status["last_fault"].is_null();
+            ensure!(told, "nothing of it in the status: {status}");
+            // What the dead agent held is gone; the program learns it by a reset, not by silence.
+            tokio::time::timeout(Duration::from_secs(10), download)
+                .await
+                .context("the download hangs")??;
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_client_killed_leaves_no_trace_here_and_is_forgotten_there() {
+    let log = Log::new("client-killed");
+    let options = || {
+        let mut options = options(None)?;
+        options.agent_environment = vec![("PMZ_PEER_TIMEOUT".into(), "2".into())];
+        options.agent_log = Some(log.path());
+        Ok(options)
+    };
+    scene("client killed", options, async |world| {
+        let before = traces(world).await?;
+        let resolv = script(world.playground().laptop(), "cat /etc/resolv.conf").await?;
+        world.up(&[], false).await?;
+        ensure!(traces(world).await? != before, "`pmz up` has done nothing");
+        let pids = script(world.playground().laptop(), KILL_PMZ).await?;
+        ensure!(pids.split_whitespace().count() == 2, "killed: {pids}");
+        eventually("all gone", Duration::from_secs(3), async || {
+            Ok((traces(world).await? == before).then_some(()))
+        })
+        .await
+        .with_context(|| format!("left: {before:?}"))?;
+        log.says(
+            "the client was silent for too long",
+            Duration::from_secs(15),
+        )
+        .await?;
+
+        let mut down = world.pmz();
+        down.arg("down");
+        let down = run(down).await?;
+        ensure!(down.code == Some(0), "{down:?}");
+        let now = script(world.playground().laptop(), "cat /etc/resolv.conf").await?;
+        ensure!(now == resolv, "{now}");
+        world.up(&[], false).await?;
+        let echo = service(world, "default", "echo", 6)?;
+        let text = Http::get(world, echo, "/?echo_body=1")
+            .await?
+            .text()
+            .await?;
+        ensure!(text == "\"1\"", "{text}");
+        Ok(())
+    });
+}
+
+/// Links, routes and UDP sockets of the laptop.
+pub(crate) async fn traces(world: &World) -> Result<BTreeSet<String>> {
+    let laptop = world.playground().laptop();
+    let netlink = laptop.in_netns(Netlink::open)??;
+    let mut traces: BTreeSet<_> = netlink.link_names().await?.into_values().collect();
+    for route in netlink.routes().await? {
+        traces.insert(format!("{route:?}"));
+    }
+    let sockets = laptop.in_netns(|| -> std::io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for family in ["udp", "udp6"] {
+            let text = std::fs::read_to_string(format!("/proc/thread-self/net/{family}"))?;
+            // Past the slot's number: local and remote address.
+            let addresses = text.lines().skip(1).map(|line| {
+                line.split_whitespace()
+                    .skip(1)
+                    .take(2)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            });
+            lines.extend(addresses.map(|line| format!("{family} {line}")));
+        }
+        Ok(lines)
+    })??;
+    traces.extend(sockets);
+    Ok(traces)
+}
