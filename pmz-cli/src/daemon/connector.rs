@@ -158,6 +158,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         SessionOptions {
             transport: transport(options),
             streams: STREAMS,
+            pods: options.pods,
         },
         reporter,
     );

@@ -95,8 +95,12 @@ impl World {
         });
         let machine = self.playground.add_agent_pod(files.collect()).await?;
         let environment = self.environment(&machine)?;
-        let agent =
-            AgentProcess::start(self.playground.clone(), machine, environment, self.log.clone());
+        let agent = AgentProcess::start(
+            self.playground.clone(),
+            machine,
+            environment,
+            self.log.clone(),
+        );
         agent.ready(AGENT_WITHIN).await?;
         self.agents.push(agent);
         Ok(self.agents.len() - 1)

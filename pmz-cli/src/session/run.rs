@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transport};
 use pmz_net::catalog::SharedMirror;
@@ -32,6 +33,8 @@ pub struct SessionOptions {
     pub transport: Transport,
     /// Stream connections.
     pub streams: u16,
+    /// Pods' prefixes lead into the tunnel, beside the services'.
+    pub pods: bool,
 }
 
 /// What happens to a session, for the log, `status` and whoever sets up what hangs on it.
@@ -74,6 +77,8 @@ pub struct Session {
     state: Arc<Mutex<CarrierState>>,
     choice: Choice,
     candidates: HashSet<SocketAddr>,
+    /// What leads into the tunnel: an address in there can't carry it.
+    inside: Vec<IpNet>,
     streams: Option<Streams>,
     stream_events: mpsc::Receiver<StreamEvent>,
     token: String,
@@ -114,6 +119,7 @@ impl Session {
             state: Arc::default(),
             choice,
             candidates: HashSet::new(),
+            inside: Vec::new(),
             streams: None,
             stream_events: mpsc::channel(1).1,
             token: String::new(),
@@ -180,6 +186,7 @@ impl Session {
         self.choice = Choice::new(self.options.transport, rand::rng().next_u64(), now);
         self.candidates.clear();
         self.token.clone_from(&welcome.token);
+        self.inside = inside(&welcome, self.options.pods);
         self.set_candidates(&welcome.udp_candidates);
         // The streams of the session before end here.
         self.streams = None;
@@ -202,6 +209,9 @@ impl Session {
 
     fn set_candidates(&mut self, candidates: &[SocketAddr]) {
         let now = Instant::now();
+        // One that the tunnel leads to would answer through the tunnel, and then carry itself.
+        let reaches = |to: &SocketAddr| !self.inside.iter().any(|net| net.contains(&to.ip()));
+        let candidates: Vec<_> = candidates.iter().copied().filter(reaches).collect();
         let new: HashSet<SocketAddr> = candidates.iter().copied().collect();
         for gone in self.candidates.difference(&new) {
             if let Some(event) = self.choice.remove(Path::Udp(*gone), now) {
@@ -209,7 +219,7 @@ impl Session {
             }
         }
         for candidate in candidates {
-            self.choice.add(Path::Udp(*candidate), now);
+            self.choice.add(Path::Udp(candidate), now);
         }
         self.candidates = new;
     }
@@ -365,6 +375,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The prefixes that lead into the tunnel of that session.
+fn inside(welcome: &Welcome, pods: bool) -> Vec<IpNet> {
+    let mut inside = welcome.service_prefixes.clone();
+    if pods {
+        inside.extend(&welcome.pod_prefixes);
+    }
+    inside
 }
 
 fn via(peer: &Peer<Paths>, path: Path) -> Option<Via> {
