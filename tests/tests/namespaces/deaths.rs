@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::world::World;
 use pmz_net::route::Netlink;
 use pmz_tests::{Http, Log, eventually, options, run, scene, script, status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use crate::service;
 
