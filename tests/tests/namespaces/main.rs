@@ -2,6 +2,11 @@
 
 mod carriers;
 mod deaths;
+mod flows;
+mod hostile;
+mod load;
+mod mistakes;
+mod playground;
 
 use std::net::SocketAddr;
 
@@ -20,4 +25,16 @@ fn service(world: &World, namespace: &str, name: &str, family: u8) -> Result<Soc
         .context("no address of that family")?;
     let port = service.ports.first().context("no port")?.port;
     Ok(SocketAddr::new(address, port))
+}
+
+/// A port of a pod of namespace `default` at its address of that family.
+fn pod(world: &World, name: &str, port: u16, family: u8) -> Result<SocketAddr> {
+    let model = world.playground().model().get();
+    let pod = model.pod("default", name).context("no such pod")?;
+    let address = pod
+        .addresses
+        .iter()
+        .find(|a| a.is_ipv4() == (family == 4))
+        .context("no address of that family")?;
+    Ok(SocketAddr::new(*address, port))
 }

@@ -1,0 +1,123 @@
+//! Many at once, and one that takes nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pmz_cli::playground::servers::blob::Pieces;
+use pmz_cli::playground::world::World;
+use pmz_tests::{Http, connect, options, scene, script, socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::{pod, service};
+
+const CONNECTIONS: usize = 1000;
+
+#[test]
+fn a_thousand_connections_at_once_each_get_their_own_bytes_back() {
+    scene(
+        "a thousand connections",
+        || options(None),
+        async |world| {
+            world.up(&[], false).await?;
+            let db = pod(world, "db-0", 5432, 4)?;
+            let mut connecting = JoinSet::new();
+            for number in 0..CONNECTIONS {
+                let socket = socket(world, db)?;
+                connecting.spawn(async move {
+                    Ok::<_, std::io::Error>((number, socket.connect(db).await?))
+                });
+            }
+            let mut open = Vec::new();
+            while let Some(connected) = connecting.join_next().await {
+                open.push(connected?.with_context(|| format!("after {} connections", open.len()))?);
+            }
+            // All of them stand before the first one speaks.
+            let mut talking = JoinSet::new();
+            for (number, stream) in open {
+                talking.spawn(talk(number, stream));
+            }
+            while let Some(talked) = talking.join_next().await {
+                talked??;
+            }
+            Ok(())
+        },
+    );
+}
+
+async fn talk(number: usize, mut stream: TcpStream) -> Result<()> {
+    let mut line: Vec<u8> = Pieces::new(4096, number as u64).flatten().collect();
+    line.retain(|byte| *byte != b'\n');
+    line.push(b'\n');
+    let (mut reader, mut writer) = stream.split();
+    let mut back = Vec::new();
+    let (sent, got) = tokio::join!(
+        async {
+            writer.write_all(&line).await?;
+            writer.shutdown().await
+        },
+        reader.read_to_end(&mut back)
+    );
+    sent.with_context(|| format!("send on connection {number}"))?;
+    got.with_context(|| format!("read on connection {number}"))?;
+    ensure!(
+        back == line,
+        "connection {number} got {} other bytes",
+        back.len()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_service_that_never_reads_stops_its_sender_and_nobody_else() {
+    scene(
+        "a service that never reads",
+        || options(None),
+        async |world| {
+            world.up(&[], false).await?;
+            let slow = service(world, "default", "slow", 4)?;
+            let mut stream = connect(world, slow).await?;
+            let chunk = vec![7; 64 << 10];
+            let mut accepted = 0;
+            while accepted < 200_000_000 {
+                match timeout(Duration::from_secs(2), stream.write(&chunk)).await {
+                    Ok(written) => accepted += written?,
+                    Err(_) => break,
+                }
+            }
+            ensure!(accepted < 64_000_000, "{accepted} bytes are somewhere");
+
+            let begun = Instant::now();
+            let echo = service(world, "default", "echo", 4)?;
+            let text = Http::get(world, echo, "/?echo_body=quick")
+                .await?
+                .text()
+                .await?;
+            ensure!(text == "\"quick\"", "{text}");
+            ensure!(
+                begun.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                begun.elapsed()
+            );
+            let memory = agent_memory(world).await?;
+            ensure!(memory < 300_000, "the agent holds {memory} kB");
+            // Its end comes through where its bytes did not.
+            drop(stream);
+            Ok(())
+        },
+    );
+}
+
+/// The agent's resident memory, kB.
+async fn agent_memory(world: &World) -> Result<u64> {
+    let agent = format!("pmz/{}", world.agents()[0].pod());
+    let machine = world.playground().pod(&agent).context("no agent pod")?;
+    let all = script(&machine, "grep -h VmRSS /proc/[0-9]*/status").await?;
+    // The agent is the biggest of the few there.
+    let sizes = all
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse().ok());
+    sizes.max().context("no VmRSS")
+}
