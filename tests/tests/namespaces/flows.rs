@@ -27,7 +27,8 @@ fn flows_end_are_refused_and_are_cut_as_on_a_cable_in_both_families() {
                     unreachable(world, family).await.context("unreachable")?;
                     half_closed(world, family).await.context("half-closed")?;
                     big_datagram(world, family).await.context("big datagram")?;
-                    reset(world, family).await.context("reset")
+                    reset_here(world, family).await.context("reset here")?;
+                    reset_there(world, family).await.context("reset there")
                 };
                 all.await.with_context(|| format!("IPv{family}"))?;
             }
@@ -127,10 +128,8 @@ async fn big_datagram(world: &World, family: u8) -> Result<()> {
     Ok(())
 }
 
-/// The pod's end of the network goes: what was connected to it hears a reset or an error, not silence.
-async fn reset(world: &World, family: u8) -> Result<()> {
-    // A connection that is dropped with unread bytes ends with a reset, which has to reach the server:
-    // `slow` waits for nothing else.
+/// A reset of the laptop's reaches the server: `slow` waits for nothing else.
+async fn reset_here(world: &World, family: u8) -> Result<()> {
     let slow = world.playground().pod("slow-0").context("no slow-0")?;
     let established = || -> Result<usize> {
         let count = slow.in_netns(|| {
@@ -157,4 +156,30 @@ async fn reset(world: &World, family: u8) -> Result<()> {
         Ok((established()? == 0).then_some(()))
     })
     .await
+}
+
+/// A reset of the server's reaches the laptop as one.
+async fn reset_there(world: &World, family: u8) -> Result<()> {
+    let machine = world.playground().pod("echo-1").context("no echo-1")?;
+    let listener = machine.in_netns(|| {
+        let listener = std::net::TcpListener::bind(("::", 0))?;
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    })??;
+    let port = listener.local_addr()?.port();
+    let mut stream = connect(world, pod(world, "echo-1", port, family)?).await?;
+    let (server, _) = timeout(ANSWER, listener.accept())
+        .await
+        .context("nobody came")??;
+    server.set_zero_linger()?;
+    drop(server);
+    let read = timeout(ANSWER, stream.read(&mut [0]))
+        .await
+        .context("no reset")?;
+    ensure!(
+        read.as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
+        "{read:?}"
+    );
+    Ok(())
 }
