@@ -37,7 +37,9 @@ async fn linked(link: &str) -> (Machine, Machine, LinkEmulator) {
 }
 
 /// The shortest of some round trips, which other load on the machine can't have made longer.
-fn best_round_trip(from: &Machine, to: &Machine) -> Duration {
+/// The best round trip of as many as it takes to get below `good`: other load on the machine can only make
+/// one longer.
+fn best_round_trip(from: &Machine, to: &Machine, good: Duration) -> Duration {
     let server = to
         .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
         .unwrap()
@@ -53,19 +55,28 @@ fn best_round_trip(from: &Machine, to: &Machine) -> Duration {
         client.recv(&mut buf).unwrap();
         start.elapsed()
     };
-    (0..10).map(|_| round_trip()).min().unwrap()
+    let mut best = Duration::MAX;
+    for _ in 0..300 {
+        best = best.min(round_trip());
+        if best < good {
+            break;
+        }
+    }
+    best
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_delay_is_as_asked_and_not_much_longer() {
     needs_root!("the_delay_is_as_asked_and_not_much_longer");
     let (a, b, emulator) = linked("delay=10ms").await;
-    let best = best_round_trip(&a, &b);
+    let good = Duration::from_millis(22);
+    let best = best_round_trip(&a, &b, good);
     assert!(best >= Duration::from_millis(20), "{best:?}");
-    assert!(best < Duration::from_millis(22), "{best:?}");
+    assert!(best < good, "{best:?}");
     emulator.set_spec("".parse().unwrap());
-    let best = best_round_trip(&a, &b);
-    assert!(best < Duration::from_millis(2), "{best:?}");
+    let good = Duration::from_millis(2);
+    let best = best_round_trip(&a, &b, good);
+    assert!(best < good, "{best:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,8 +104,12 @@ async fn the_rate_is_as_asked() {
     };
     // The best of some: other load makes the others worse.
     let off = |took: &Duration| took.abs_diff(Duration::from_millis(100));
-    let best = (0..10).map(|_| burst()).min_by_key(off).unwrap();
-    assert!(off(&best) < Duration::from_millis(5), "{best:?}");
+    let close = |took: &Duration| off(took) < Duration::from_millis(5);
+    let mut bursts = (0..50).map(|_| burst());
+    assert!(
+        bursts.any(|took| close(&took)),
+        "no burst took about 100 ms"
+    );
     assert_eq!(emulator.counters()[0].dropped, 0);
 }
 
