@@ -122,7 +122,9 @@ fn port_forwards_that_go_silent_without_closing_are_found_within_15_s() {
             world.up(&["--transport", "stream"], false).await?;
             wait_for_state(world, "connected", MOVE).await?;
             world.api().freeze_port_forwards(Frozen::All);
+            let frozen = std::time::Instant::now();
             wait_for_state(world, "reconnecting", Duration::from_secs(15)).await?;
+            println!("silence found after {:?}", frozen.elapsed());
             world.api().freeze_port_forwards(Frozen::None);
             wait_for_state(world, "connected", Duration::from_secs(15)).await?;
             let echo = service(world, "default", "echo", 4)?;

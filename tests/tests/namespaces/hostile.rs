@@ -19,6 +19,8 @@ use tokio::time::timeout;
 
 use crate::{pod, service};
 
+/// Packets with a foreign source address: many more than probes in that time.
+const FOREIGN: u64 = 100;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A connection to the agent's control port, from its own loopback as port-forwards come.
@@ -187,10 +189,15 @@ fn a_packet_with_somebody_elses_source_address_gets_no_answer() {
                 answers(&honest, server, Duration::from_secs(5)).await?,
                 "no echo at all"
             );
-            ensure!(
-                !answers(&foreign, server, Duration::from_secs(1)).await?,
-                "an answer"
-            );
+            let before = packets_sent(world).await?;
+            for _ in 0..FOREIGN {
+                foreign.send_to(b"mine?", server).await?;
+            }
+            let answered = answers(&foreign, server, Duration::from_secs(1)).await?;
+            ensure!(!answered, "an answer");
+            // They did go into the tunnel.
+            let sent = packets_sent(world).await? - before;
+            ensure!(sent >= FOREIGN, "only {sent} packets went");
             ensure!(
                 answers(&honest, server, Duration::from_secs(5)).await?,
                 "no echo any more"
@@ -198,6 +205,11 @@ fn a_packet_with_somebody_elses_source_address_gets_no_answer() {
             Ok(())
         },
     );
+}
+
+async fn packets_sent(world: &World) -> Result<u64> {
+    let status = status(world).await?;
+    status["packets"]["sent"].as_u64().context("no count")
 }
 
 async fn answers(socket: &UdpSocket, server: SocketAddr, within: Duration) -> Result<bool> {
