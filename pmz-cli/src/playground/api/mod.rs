@@ -6,8 +6,8 @@
 //! decided by [`Binding`]s as RBAC does it. Writing is refused with 405 to whoever would be allowed to: objects
 //! come from the playground, through [`Store`].
 //!
-//! Not there, though a real server has it: HTTP/2, protobuf, YAML, tables for kubectl's columns (it shows names
-//! and ages), aggregated discovery (clients fall back), server-side apply, client certificates.
+//! Not there, though a real server has it: HTTP/2, protobuf (what `kubectl auth can-i` sends), YAML, tables for
+//! kubectl's columns (it shows names and ages), aggregated discovery (clients fall back), client certificates.
 
 mod discovery;
 mod faults;

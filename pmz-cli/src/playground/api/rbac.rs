@@ -148,7 +148,9 @@ impl Access {
         if self.allows(who, action).is_some() {
             return Ok(());
         }
-        Err(refusal(who, action))
+        let mut status = refusal(who, action);
+        status.from_authorization = true;
+        Err(status)
     }
 }
 

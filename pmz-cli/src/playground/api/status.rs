@@ -25,6 +25,8 @@ pub(super) struct Status {
     pub(super) details: Option<Value>,
     /// `metadata.continue`.
     pub(super) next: Option<String>,
+    /// Whether it comes from authorization, whose answers tell browsers not to guess.
+    pub(super) from_authorization: bool,
 }
 
 impl Status {
@@ -36,6 +38,7 @@ impl Status {
             message: message.into(),
             details: None,
             next: None,
+            from_authorization: false,
         }
     }
 
@@ -189,8 +192,7 @@ impl Status {
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // Only what authorization says no to carries it; of the 403 that have no words it doesn't.
-        if self.code == StatusCode::FORBIDDEN && !self.message.ends_with(": ") {
+        if self.from_authorization {
             nosniff(&mut reply);
         }
         reply

@@ -7,9 +7,9 @@
 //! the WebSocket (1000). Clients can't half-close: the close frame is all they have. When one direction of a
 //! port ends, the other one has a second to end as well.
 //!
-//! Newer kubectls ask for `SPDY/3.1+portforward.k8s.io` first, which this server does not speak; nor does it
-//! speak bare SPDY, the thing kubectl falls back to. Such a client is told so by an answer that a real server
-//! gives, too, to a subprotocol that it does not know.
+//! `kubectl port-forward` does not work here: it asks for `SPDY/3.1+portforward.k8s.io` over a WebSocket, then
+//! falls back to bare SPDY, and this server speaks neither. It is refused as a real server refuses a
+//! subprotocol that it doesn't know (403), and a request that upgrades to nothing that it knows (400).
 
 mod options;
 mod relay;
