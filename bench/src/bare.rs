@@ -17,14 +17,18 @@ use pmz_net::engine::tun::TunLocal;
 use pmz_net::engine::{Direction, Engine, Paths, Via, inbound, stream, tun};
 use pmz_net::route::Netlink;
 use pmz_net::tunnel::{Peer, Tunnel};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::lab::{Lab, Side};
+use crate::lab::{Congestion, Lab, Side};
 
 /// Inner MTU: what fits into 1500 bytes of IPv4 or IPv6 with WireGuard around it, as wg-quick has it.
 const MTU: u16 = 1420;
 const STREAMS: u16 = 4;
+/// Of the connections that carry the streams, both ways.
+pub(crate) const STREAM_CONGESTION: Congestion = Congestion::Cubic;
 
 /// Which carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +47,10 @@ struct End {
 
 /// A tunnel between the lab's two sides. It ends when dropped.
 pub(crate) struct BareTunnel {
+    /// Carry the streams; they end first.
+    _streams: JoinSet<()>,
     _client: End,
     _server: End,
-
     pub(crate) server_address: IpAddr,
 }
 
@@ -120,6 +125,7 @@ impl BareTunnel {
         let server = End::new(&lab.server, b).await?;
         let to_server = client.add(&server, b)?;
         let to_client = server.add(&client, a)?;
+        let mut streams = JoinSet::new();
         let via = match carrier {
             Carrier::Udp => {
                 to_server.attached.set_direction(Direction::Udp(server.udp));
@@ -127,7 +133,7 @@ impl BareTunnel {
                 Via::Udp(server.udp)
             }
             Carrier::Stream => {
-                join(lab, &client, &to_server, &server, &to_client).await?;
+                streams = join(lab, &client, &to_server, &server, &to_client).await?;
                 to_server.attached.set_direction(Direction::Stream);
                 to_client.attached.set_direction(Direction::Stream);
                 Via::Stream(to_server.attached.any_stream().context("no stream")?)
@@ -146,6 +152,7 @@ impl BareTunnel {
             let answer = tokio::time::timeout(Duration::from_millis(100), client.answers.recv());
             if answer.await.is_ok() {
                 return Ok(Self {
+                    _streams: streams,
                     _client: client,
                     _server: server,
                     server_address: b.into(),
@@ -163,7 +170,8 @@ async fn join(
     to_server: &Arc<Peer<Paths>>,
     server: &End,
     to_client: &Arc<Peer<Paths>>,
-) -> Result<()> {
+) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
     let listener = lab
         .server
         .netns
@@ -183,11 +191,14 @@ async fn join(
             (server, to_client, accepted),
         ] {
             io.set_nodelay(true)?;
+            SockRef::from(&io).set_tcp_congestion(STREAM_CONGESTION.name().as_bytes())?;
             let queue = Arc::new(StreamQueue::new(index, 4 << 20));
             peer.attached.add_stream(queue.clone());
             let (engine, peer) = (end.engine.clone(), peer.clone());
-            tokio::spawn(async move { stream::run(&engine, &peer, queue, io).await });
+            tasks.spawn(async move {
+                let _ = stream::run(&engine, &peer, queue, io).await;
+            });
         }
     }
-    Ok(())
+    Ok(tasks)
 }

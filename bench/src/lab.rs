@@ -1,21 +1,56 @@
-//! Two network namespaces joined by a veth pair: the bare machine that everything is measured against.
+//! Two network namespaces, and the veth pair between them: the bare machine that everything is measured
+//! against.
 
+use std::fmt;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
 
-/// MTU of an ordinary network.
-const MTU: u32 = 1500;
+/// MTU of an ordinary network, bytes.
+pub(crate) const MTU: u32 = 1500;
+/// Name of both sides' interface.
+pub(crate) const INTERFACE: &str = "eth0";
+
+/// TCP's congestion control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Congestion {
+    Cubic,
+    Bbr,
+}
+
+impl Congestion {
+    /// The kernel's name for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+
+    /// Whether the kernel has it, as it is now.
+    pub(crate) fn is_available(self) -> Result<bool> {
+        let names = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control")?;
+        Ok(names.split_whitespace().any(|name| name == self.name()))
+    }
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// One side.
 pub(crate) struct Side {
     pub(crate) netns: NetNs,
     pub(crate) links: Links,
-    /// Its address on the veth pair.
+    /// Its address between the two.
     pub(crate) address: IpAddr,
 }
 
@@ -25,14 +60,29 @@ pub(crate) struct Lab {
     pub(crate) server: Side,
 }
 
-/// A network namespace that lives as long as the value.
-pub(crate) fn fresh_netns() -> Result<NetNs> {
-    thread::spawn(|| -> Result<NetNs> {
-        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (are you root?)")?;
-        Ok(NetNs::current()?)
-    })
-    .join()
-    .map_err(|_| anyhow::anyhow!("the thread panicked"))?
+impl Lab {
+    /// Two namespaces, joined by a veth pair.
+    pub(crate) async fn new() -> Result<Self> {
+        let lab = Self::unjoined().await?;
+        let (client, server) = (&lab.client, &lab.server);
+        client
+            .links
+            .add_veth(INTERFACE, &server.links, INTERFACE, MTU)
+            .await?;
+        for side in [client, server] {
+            let address = IpNet::new(side.address, 24)?;
+            side.links.add_address(INTERFACE, address).await?;
+        }
+        Ok(lab)
+    }
+
+    /// Two namespaces with nothing between them.
+    pub(crate) async fn unjoined() -> Result<Self> {
+        Ok(Self {
+            client: side(1).await?,
+            server: side(2).await?,
+        })
+    }
 }
 
 async fn side(last: u8) -> Result<Side> {
@@ -46,18 +96,12 @@ async fn side(last: u8) -> Result<Side> {
     })
 }
 
-impl Lab {
-    pub(crate) async fn new() -> Result<Self> {
-        let (client, server) = (side(1).await?, side(2).await?);
-        client
-            .links
-            .add_veth("eth0", &server.links, "eth0", MTU)
-            .await?;
-        for side in [&client, &server] {
-            side.links
-                .add_address("eth0", ipnet::IpNet::new(side.address, 24)?)
-                .await?;
-        }
-        Ok(Self { client, server })
-    }
+/// A network namespace that lives as long as the value.
+fn fresh_netns() -> Result<NetNs> {
+    thread::spawn(|| -> Result<NetNs> {
+        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        Ok(NetNs::current()?)
+    })
+    .join()
+    .map_err(|_| anyhow!("the thread panicked"))?
 }

@@ -1,139 +1,265 @@
 //! The load: one TCP flow as fast as it goes, and round trips of one byte.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use pmz_cli::playground::netns::NetNs;
+use serde::Serialize;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::lab::Congestion;
 
 /// What one call writes or reads.
 const CHUNK: usize = 128 << 10;
-/// Not counted at the start of a flow.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Nothing of a flow stands still for longer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Round trips: so many, or as many as fit into that time.
+const ROUND_TRIPS: usize = 5000;
+const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
+/// Before these round trips the processes on the way may still be asleep.
+const UNCOUNTED: usize = 5;
 
 /// Which way the bytes go, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+enum Way {
     Up,
     Down,
 }
 
-/// Bits per second of one TCP flow from a client in `from` to a listener at `at` in `to`.
-pub(crate) fn tcp(
-    from: &NetNs,
-    to: &NetNs,
-    at: SocketAddr,
-    way: Way,
-    duration: Duration,
-) -> Result<f64> {
-    let listener = to
-        .run(|| TcpListener::bind(at))?
-        .with_context(|| format!("listen on {at}"))?;
-    let address = listener.local_addr()?;
-    let server = thread::spawn(move || -> Result<u64> {
-        let (stream, _) = listener.accept()?;
-        match way {
-            Way::Up => read(stream),
-            Way::Down => write(stream, duration).map(|()| 0),
-        }
-    });
-    let stream = from
-        .run(|| TcpStream::connect_timeout(&address, TIMEOUT))?
-        .with_context(|| format!("connect to {address}"))?;
-    let rate = match way {
-        Way::Up => {
-            let writer = thread::spawn(move || write(stream, duration));
-            let rate = server
-                .join()
-                .map_err(|_| anyhow::anyhow!("the server panicked"))??;
-            writer
-                .join()
-                .map_err(|_| anyhow::anyhow!("the client panicked"))??;
-            rate
-        }
-        Way::Down => {
-            let rate = read(stream)?;
-            server
-                .join()
-                .map_err(|_| anyhow::anyhow!("the server panicked"))??;
-            rate
-        }
-    };
-    Ok(rate as f64)
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    /// Bits per second, one TCP flow from client to server.
+    pub(crate) up_bps: f64,
+    /// From server to client.
+    pub(crate) down_bps: f64,
+    /// Round trip of one byte, median, microseconds.
+    pub(crate) rtt_p50_us: f64,
+    /// Its 99th percentile.
+    pub(crate) rtt_p99_us: f64,
 }
 
-fn write(mut stream: TcpStream, duration: Duration) -> Result<()> {
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let chunk = vec![0x5a_u8; CHUNK];
-    let end = Instant::now() + WARM_UP + duration;
-    while Instant::now() < end {
-        match stream.write(&chunk) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
+/// Where the load runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course<'a> {
+    /// Where the client is.
+    pub(crate) from: &'a NetNs,
+    /// Where the server is.
+    pub(crate) to: &'a NetNs,
+    /// The server's address.
+    pub(crate) at: IpAddr,
+    /// Of the sockets at both ends.
+    pub(crate) congestion: Congestion,
+    /// Not counted at the start of a flow.
+    pub(crate) warm_up: Duration,
+    /// Counted after it.
+    pub(crate) duration: Duration,
+}
+
+impl Course<'_> {
+    /// Runs all of it, one after the other. Blocks.
+    ///
+    /// # Errors
+    /// Where a connection can't be made, breaks, or stands still for 20 s.
+    pub(crate) fn measure(&self) -> Result<Sample> {
+        let (rtt_p50_us, rtt_p99_us) = self.round_trip().context("round trips")?;
+        Ok(Sample {
+            up_bps: self.flow(Way::Up).context("the flow up")?,
+            down_bps: self.flow(Way::Down).context("the flow down")?,
+            rtt_p50_us,
+            rtt_p99_us,
+        })
     }
+
+    fn listen(&self) -> Result<TcpListener> {
+        let address = SockAddr::from(SocketAddr::new(self.at, 0));
+        let listener = self.to.run(|| -> Result<Socket> {
+            let socket = Socket::new(
+                Domain::for_address(SocketAddr::new(self.at, 0)),
+                Type::STREAM,
+                None,
+            )?;
+            // What it accepts inherits this.
+            socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
+            socket.bind(&address)?;
+            socket.listen(1)?;
+            // Limits accept(2), too.
+            socket.set_read_timeout(Some(TIMEOUT))?;
+            Ok(socket)
+        })?;
+        Ok(listener
+            .with_context(|| format!("listen on {}", self.at))?
+            .into())
+    }
+
+    fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        let socket = self.from.run(|| -> Result<Socket> {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
+            socket.connect_timeout(&to.into(), TIMEOUT)?;
+            Ok(socket)
+        })?;
+        let stream = TcpStream::from(socket.with_context(|| format!("connect to {to}"))?);
+        set_timeouts(&stream)?;
+        Ok(stream)
+    }
+
+    /// Bits per second of one TCP flow. Whoever reads ends it, so that no queue on the way has to be
+    /// drained first.
+    fn flow(&self, way: Way) -> Result<f64> {
+        let listener = self.listen()?;
+        let address = listener.local_addr()?;
+        let (warm_up, duration) = (self.warm_up, self.duration);
+        let server = thread::spawn(move || -> Result<Option<f64>> {
+            let stream = accept(&listener)?;
+            match way {
+                Way::Up => read(stream, warm_up, duration).map(Some),
+                Way::Down => write(stream).map(|()| None),
+            }
+        });
+        let stream = self.connect(address)?;
+        let client = match way {
+            Way::Up => write(stream).map(|()| None),
+            Way::Down => read(stream, warm_up, duration).map(Some),
+        };
+        let server = join(server);
+        // What broke the flow is told by whoever read.
+        match way {
+            Way::Up => server?.or(client?),
+            Way::Down => client?.or(server?),
+        }
+        .context("nobody read")
+    }
+
+    /// Median and 99th percentile of the round trip of one byte, in microseconds.
+    fn round_trip(&self) -> Result<(f64, f64)> {
+        let listener = self.listen()?;
+        let address = listener.local_addr()?;
+        let server = thread::spawn(move || -> Result<()> {
+            let mut stream = accept(&listener)?;
+            stream.set_nodelay(true)?;
+            let mut byte = [0_u8];
+            while stream.read(&mut byte)? == 1 {
+                stream.write_all(&byte)?;
+            }
+            Ok(())
+        });
+        let mut stream = self.connect(address)?;
+        stream.set_nodelay(true)?;
+        let mut times = Vec::with_capacity(ROUND_TRIPS);
+        let end = Instant::now() + ROUND_TRIPS_WITHIN;
+        for number in 0..ROUND_TRIPS + UNCOUNTED {
+            let start = Instant::now();
+            stream.write_all(&[1])?;
+            stream.read_exact(&mut [0])?;
+            if number >= UNCOUNTED {
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+            }
+            if Instant::now() > end {
+                break;
+            }
+        }
+        drop(stream);
+        join(server)?;
+        times.sort_by(f64::total_cmp);
+        Ok((percentile(&times, 50)?, percentile(&times, 99)?))
+    }
+}
+
+fn set_timeouts(stream: &TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(())
 }
 
-/// Reads to the end; bits per second after the warm-up.
-pub(crate) fn read(mut stream: impl Read) -> Result<u64> {
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let (stream, _) = listener.accept().context("nobody connected")?;
+    set_timeouts(&stream)?;
+    Ok(stream)
+}
+
+fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("the server panicked"))?
+}
+
+/// Writes until the reader has had enough.
+fn write(mut stream: TcpStream) -> Result<()> {
+    let chunk = vec![0x5a_u8; CHUNK];
+    loop {
+        match stream.write_all(&chunk) {
+            Ok(()) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return Ok(()),
+                _ => return Err(error).context("write"),
+            },
+        }
+    }
+}
+
+/// Reads for that long, and closes with a reset; bits per second after the warm-up.
+fn read(mut stream: TcpStream, warm_up: Duration, duration: Duration) -> Result<f64> {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     let mut chunk = vec![0_u8; CHUNK];
     let start = Instant::now();
     let mut counted = 0_u64;
     let mut since = None;
     loop {
-        let n = stream.read(&mut chunk)?;
-        if n == 0 {
-            break;
-        }
+        let n = stream.read(&mut chunk).context("read")?;
+        ensure!(n > 0, "the flow ended by itself");
+        let now = Instant::now();
         match since {
-            Some(_) => counted += n as u64,
-            None if start.elapsed() >= WARM_UP => since = Some(Instant::now()),
+            Some(since) => {
+                counted += n as u64;
+                let elapsed: Duration = now - since;
+                if elapsed >= duration {
+                    return Ok(counted as f64 * 8.0 / elapsed.as_secs_f64());
+                }
+            }
+            None if now - start >= warm_up => since = Some(now),
             None => {}
         }
     }
-    let since = since.context("the flow ended before it was warm")?;
-    Ok((counted as f64 * 8.0 / since.elapsed().as_secs_f64()) as u64)
 }
 
-/// Median and 99th percentile of the round trip of one byte, in microseconds.
-pub(crate) fn round_trip(
-    from: &NetNs,
-    to: &NetNs,
-    at: SocketAddr,
-    count: usize,
-) -> Result<(f64, f64)> {
-    let listener = to
-        .run(|| TcpListener::bind(at))?
-        .with_context(|| format!("listen on {at}"))?;
-    let address = listener.local_addr()?;
-    let server = thread::spawn(move || -> Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut byte = [0_u8];
-        while stream.read(&mut byte)? == 1 {
-            stream.write_all(&byte)?;
-        }
-        Ok(())
-    });
-    let mut stream = from.run(|| TcpStream::connect_timeout(&address, TIMEOUT))??;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let start = Instant::now();
-        stream.write_all(&[1])?;
-        stream.read_exact(&mut [0])?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
+/// The smallest value that this share of them, in percent, don't exceed.
+fn percentile(sorted: &[f64], percent: usize) -> Result<f64> {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().context("no round trip ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(percentile(&values, 50).unwrap(), 100.0);
+        assert_eq!(percentile(&values, 99).unwrap(), 198.0);
+        assert_eq!(percentile(&[7.0], 99).unwrap(), 7.0);
+        assert!(percentile(&[], 50).is_err());
     }
-    drop(stream);
-    server
-        .join()
-        .map_err(|_| anyhow::anyhow!("the server panicked"))??;
-    times.sort_by(f64::total_cmp);
-    Ok((times[count / 2], times[count * 99 / 100]))
+
+    #[test]
+    fn a_flow_and_round_trips_over_loopback_are_measured() {
+        let here = NetNs::current().unwrap();
+        if here.run(|| ()).is_err() {
+            println!("skipped: no right to enter a network namespace");
+            return;
+        }
+        let course = Course {
+            from: &here,
+            to: &here,
+            at: std::net::Ipv4Addr::LOCALHOST.into(),
+            congestion: Congestion::Cubic,
+            warm_up: Duration::from_millis(10),
+            duration: Duration::from_millis(50),
+        };
+        let sample = course.measure().unwrap();
+        assert!(sample.up_bps > 1e6 && sample.down_bps > 1e6, "{sample:?}");
+        assert!(sample.rtt_p50_us <= sample.rtt_p99_us, "{sample:?}");
+    }
 }

@@ -1,43 +1,171 @@
-//! Throughput of pmz beside named peers, in one run on one machine.
+//! Throughput and round trips of pmz beside what it is measured against, in one run on one machine.
+//!
+//! The program is pmz, too: the playground's machines, the agent and `pmz up` are this same file, so that
+//! a release build of the bench measures a release build of all of it.
 
+mod agent;
 mod bare;
 mod lab;
 mod load;
+mod machine;
+mod report;
+mod row;
+mod wireguard;
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use load::Way;
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use pmz_cli::cmd::{self, Hooks};
+use pmz_cli::daemon::ClusterConnector;
 
-const DURATION: Duration = Duration::from_secs(3);
+use report::Report;
+use row::{Outcome, Row};
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let lab = lab::Lab::new().await?;
-    let at = SocketAddr::new(lab.server.address, 0);
-    let show = |what: &str, up: f64, down: f64, rtt: (f64, f64)| {
-        println!(
-            "{what:12} up {:6.2} Gbit/s  down {:6.2} Gbit/s  round trip p50 {:5.0} us p99 {:5.0} us",
-            up / 1e9,
-            down / 1e9,
-            rtt.0,
-            rtt.1
-        );
-    };
-    let measure = |what: &str, at: SocketAddr| -> Result<()> {
-        let (c, s) = (&lab.client.netns, &lab.server.netns);
-        let up = load::tcp(c, s, at, Way::Up, DURATION)?;
-        let down = load::tcp(c, s, at, Way::Down, DURATION)?;
-        let rtt = load::round_trip(c, s, at, 5000)?;
-        show(what, up, down, rtt);
-        Ok(())
-    };
-    tokio::task::block_in_place(|| measure("veth", at))?;
-    for carrier in [bare::Carrier::Udp, bare::Carrier::Stream] {
-        let tunnel = bare::BareTunnel::new(&lab, carrier).await?;
-        let at = SocketAddr::new(tunnel.server_address, 0);
-        tokio::task::block_in_place(|| measure(&format!("pmz {carrier:?}"), at))?;
+/// What the playground and pmz's own processes call this program for.
+const PMZ_VERBS: [&str; 6] = ["up", "down", "status", "agent", "helper", "daemon"];
+
+/// Measures pmz, and its peers, on namespaces of this machine.
+#[derive(Debug, Parser)]
+#[command(name = "pmz-bench", version)]
+pub(crate) struct Args {
+    /// Measure only rows whose names contain this; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// How often each row is measured; the medians are shown
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long each flow is measured
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Write every sample there, with what the machine is
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Let the agent and `pmz up` say what they do, on stderr
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = pmz_cli::playground::hidden_command(std::env::args_os()) {
+        return code;
     }
-    Ok(())
+    let verb = std::env::args_os().nth(1);
+    if verb.is_some_and(|verb| PMZ_VERBS.iter().any(|known| verb == *known)) {
+        return cmd::main(&Hooks {
+            connector: |_| ClusterConnector::default(),
+            playground: pmz_cli::playground::tour::run,
+        });
+    }
+    match run(&Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    let rows = chosen(&args.only)?;
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the bench is made of network namespaces, and making them needs root. Run this, which builds nothing as \
+         root and leaves nothing behind:\n\n    sudo {}",
+        command_line()
+    );
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is no release build; its figures say little");
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    // On this thread, and not on one of the runtime's: what is started here ends with this thread.
+    let report = runtime.block_on(measure(args, &rows));
+    print!("{report}");
+    if let Some(path) = &args.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(match report.failed() {
+        false => ExitCode::SUCCESS,
+        true => ExitCode::FAILURE,
+    })
+}
+
+/// Each round measures all rows, so that a change of the machine's load hits all of them.
+async fn measure(args: &Args, rows: &[Row]) -> Report {
+    let mut report = Report::new(args.rounds, args.seconds, rows);
+    for round in 0..args.rounds {
+        for row in rows {
+            if !report.wants(*row) {
+                continue;
+            }
+            eprintln!("round {} of {}: {}", round + 1, args.rounds, row.name());
+            let run = row::Run {
+                duration: Duration::from_secs(args.seconds),
+                seed: u64::from(round),
+                verbose: args.verbose,
+            };
+            match row.measure(&run).await {
+                Ok(Outcome::Sample(sample)) => report.add(*row, sample),
+                Ok(Outcome::Absent(why)) => report.absent(*row, why),
+                Err(error) => {
+                    eprintln!("{} failed: {error:#}", row.name());
+                    report.fail(*row, format!("{error:#}"));
+                }
+            }
+        }
+    }
+    report
+}
+
+fn chosen(only: &[String]) -> Result<Vec<Row>> {
+    let is_chosen =
+        |row: &Row| only.is_empty() || only.iter().any(|text| row.name().contains(text.as_str()));
+    let rows: Vec<Row> = row::ALL.into_iter().filter(is_chosen).collect();
+    let names = row::ALL.map(Row::name);
+    ensure!(
+        !rows.is_empty(),
+        "no row is called like that; there are {}",
+        names.join(", ")
+    );
+    Ok(rows)
+}
+
+fn command_line() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "pmz-bench".into());
+    let mut line = program.display().to_string();
+    for argument in std::env::args_os().skip(1) {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_chosen_by_a_part_of_their_names() {
+        let names = |only: &[&str]| {
+            let only: Vec<String> = only.iter().map(|text| (*text).to_owned()).collect();
+            chosen(&only).map(|rows| rows.into_iter().map(Row::name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["bare"]).unwrap(), ["bare-udp", "bare-stream"]);
+        assert_eq!(
+            names(&["veth", "agent-udp"]).unwrap(),
+            ["veth", "agent-udp"]
+        );
+        assert_eq!(names(&[]).unwrap().len(), row::ALL.len());
+        assert!(names(&["nonsense"]).is_err());
+    }
+
+    #[test]
+    fn no_two_rows_have_the_same_name() {
+        let mut names = row::ALL.map(Row::name);
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
 }

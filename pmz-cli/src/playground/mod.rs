@@ -60,6 +60,9 @@ pub struct Options {
     pub agent_environment: Vec<(String, String)>,
     /// A file that agents' logs are added to, in full; none: stderr where the playground talks.
     pub agent_log: Option<PathBuf>,
+    /// The kernel's name of the TCP congestion control of the API server's connections; none: the
+    /// machine's default.
+    pub api_congestion: Option<String>,
 }
 
 impl Default for Options {
@@ -70,6 +73,7 @@ impl Default for Options {
             seed: 0,
             agent_environment: Vec::new(),
             agent_log: None,
+            api_congestion: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -58,10 +59,11 @@ impl World {
             None if verbose => AgentLog::Stderr,
             None => AgentLog::Nowhere,
         };
+        let congestion = options.api_congestion.clone();
         let playground = Arc::new(Playground::start(options).await?);
         let store = Store::new();
         let follower = api::follow(store.clone(), playground.model())?;
-        let api = Arc::new(start_api(&playground, store)?);
+        let api = Arc::new(start_api(&playground, store, congestion.as_deref())?);
         let account = api
             .service_account_files(AGENT_NAMESPACE, AGENT_ACCOUNT)
             .context("the agent has no service account")?;
@@ -204,7 +206,7 @@ fn api_service(model: &Model) -> Result<SocketAddr> {
     Ok(SocketAddr::new(*address, port.port))
 }
 
-fn start_api(playground: &Playground, store: Store) -> Result<ApiServer> {
+fn start_api(playground: &Playground, store: Store, congestion: Option<&str>) -> Result<ApiServer> {
     let model = playground.model().get();
     let node = model
         .node
@@ -223,6 +225,12 @@ fn start_api(playground: &Playground, store: Store) -> Result<ApiServer> {
         .node()
         .in_netns(|| TcpListener::bind(("::", port)))?
         .with_context(|| format!("listen on port {port} of the node"))?;
+    if let Some(name) = congestion {
+        // Connections inherit it from the socket that accepts them.
+        SockRef::from(&listener)
+            .set_tcp_congestion(name.as_bytes())
+            .with_context(|| format!("set the API server's congestion control to {name}"))?;
+    }
     let mut addresses = model.node.addresses.clone();
     addresses.extend(service.cluster_ips());
     let identity = |name: &str| Identity {

@@ -1,0 +1,115 @@
+//! The whole product: from the playground's laptop, by `pmz up`, through an agent and its NAT, to a pod.
+
+use std::net::IpAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pmz_cli::daemon::{CarrierKind, Status};
+use pmz_cli::playground::Options;
+use pmz_cli::playground::link::LinkSpec;
+use pmz_cli::playground::world::World;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::bare::Carrier;
+use crate::lab::Congestion;
+use crate::load::Course;
+use crate::row::Outcome;
+
+/// The pod that the load's servers run in.
+const POD: &str = "blob-0";
+const STATUS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the playground is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Between laptop and node; none: a veth pair.
+    pub(crate) link: Option<LinkSpec>,
+    /// Where the link's chances come from.
+    pub(crate) seed: u64,
+    pub(crate) carrier: Carrier,
+    /// What the API server's sockets use, which send the streams down.
+    pub(crate) api_server: Congestion,
+    /// What the load's sockets use.
+    pub(crate) applications: Congestion,
+    /// Let agent and `pmz up` speak.
+    pub(crate) verbose: bool,
+}
+
+/// Builds a playground, connects, measures the course as `adapt` makes it, and takes everything down.
+pub(crate) async fn measure<'b>(
+    setting: &Setting,
+    adapt: impl for<'a> Fn(Course<'a>) -> Course<'a> + 'b,
+) -> Result<Outcome> {
+    let options = Options {
+        link: setting.link.clone(),
+        seed: setting.seed,
+        api_congestion: Some(setting.api_server.name().to_owned()),
+        ..Options::default()
+    };
+    let world = World::start(options, setting.verbose).await?;
+    let outcome = in_world(&world, setting, adapt).await;
+    world.shutdown().await;
+    outcome
+}
+
+async fn in_world(
+    world: &World,
+    setting: &Setting,
+    adapt: impl for<'a> Fn(Course<'a>) -> Course<'a>,
+) -> Result<Outcome> {
+    let playground = world.playground();
+    let pod = playground.pod(POD).context("no pod to measure with")?;
+    let transport = match setting.carrier {
+        Carrier::Udp => "udp",
+        Carrier::Stream => "stream",
+    };
+    world
+        .up(&["--transport", transport], setting.verbose)
+        .await?;
+    let course = adapt(Course {
+        from: playground.laptop().netns(),
+        to: pod.netns(),
+        at: address(world)?,
+        congestion: setting.applications,
+        warm_up: Duration::ZERO,
+        duration: Duration::ZERO,
+    });
+    let sample = tokio::task::block_in_place(|| course.measure())?;
+    check_carrier(world, setting.carrier).await?;
+    Ok(Outcome::Sample(sample))
+}
+
+/// The IPv4 address of the pod.
+fn address(world: &World) -> Result<IpAddr> {
+    let model = world.playground().model().get();
+    let pod = model.pod("default", POD).context("no pod")?;
+    let address = pod.addresses.iter().find(|address| address.is_ipv4());
+    address.copied().context("the pod has no IPv4 address")
+}
+
+/// A figure of the wrong carrier would be worse than none.
+async fn check_carrier(world: &World, carrier: Carrier) -> Result<()> {
+    let mut command = Command::from(world.pmz());
+    command
+        .args(["status", "-o", "json"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(STATUS_WITHIN, command.output())
+        .await
+        .context("`pmz status` does not end")??;
+    let status: Status =
+        serde_json::from_slice(&output.stdout).context("what `pmz status` says")?;
+    let wanted = match carrier {
+        Carrier::Udp => CarrierKind::Udp,
+        Carrier::Stream => CarrierKind::Stream,
+    };
+    let kind = status.carrier.map(|carrier| carrier.kind);
+    ensure!(
+        kind == Some(wanted) && status.reconnects == 0,
+        "packets went by {kind:?} with {} reconnects, and not all by {wanted:?}",
+        status.reconnects
+    );
+    Ok(())
+}
