@@ -1,14 +1,16 @@
 //! The pmz program that the tests run.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
-/// The pmz binary of this build. Under cargo it is brought up to date first: a test must not pass on
-/// yesterday's program.
+/// The pmz binary of this build. A test must not pass on yesterday's program: where the binary is not
+/// there or older than a source, cargo builds it first. `cargo test --workspace` has it built already, and
+/// asking cargo again would build dependencies a second time, with the features of one package alone.
 ///
 /// # Errors
 /// Where it can't be built, or outside cargo is not there.
@@ -25,16 +27,51 @@ fn find() -> Result<PathBuf> {
         .ancestors()
         .nth(2)
         .context("the test is in no target folder")?;
-    if let Some(cargo) = env::var_os("CARGO") {
+    let binary = folder.join("pmz");
+    if let Some(cargo) = env::var_os("CARGO")
+        && !is_fresh(&binary)
+    {
         build(Path::new(&cargo), folder)?;
     }
-    let binary = folder.join("pmz");
     ensure!(
         binary.exists(),
         "{} is not there: `cargo build -p pmz-cli` makes it",
         binary.display()
     );
     Ok(binary)
+}
+
+/// Whether the binary is newer than every source that it is made of.
+fn is_fresh(binary: &Path) -> bool {
+    let Ok(built) = fs::metadata(binary).and_then(|m| m.modified()) else {
+        return false;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<PathBuf> = ["pmz-net", "pmz-agent", "pmz-cli"]
+        .iter()
+        .flat_map(|name| [root.join(name), root.join(name).join("src")])
+        .collect();
+    folders.push(root);
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            return false;
+        };
+        for entry in entries.flatten() {
+            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else {
+                return false;
+            };
+            let in_sources = folder.components().any(|part| part.as_os_str() == "src");
+            let counts = path
+                .extension()
+                .is_some_and(|e| e == "rs" || e == "toml" || e == "lock");
+            if metadata.is_dir() && in_sources {
+                folders.push(path);
+            } else if counts && metadata.modified().map_or(true, |changed| changed > built) {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 fn build(cargo: &Path, folder: &Path) -> Result<()> {
