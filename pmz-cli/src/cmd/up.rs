@@ -128,9 +128,14 @@ async fn follow(control: std::os::unix::net::UnixStream, stay: bool) -> Result<C
 
 /// Shows the steps until the connection stands.
 async fn watch(client: &mut ControlClient, progress: &mut Progress) -> Result<(), Failure> {
-    client.ask(&Ask::Watch).await.map_err(|_| died())?;
+    // A daemon that fails at once has said so and gone before it was asked: its words are still to be read.
+    let asked = client.ask(&Ask::Watch).await;
     loop {
-        match client.next().await.map_err(|e| broken(&e))? {
+        let told = client.next().await;
+        if asked.is_err() && told.is_err() {
+            return Err(died());
+        }
+        match told.map_err(|e| broken(&e))? {
             Some(Tell::View(view)) => {
                 progress.show(&view);
                 match view.phase {

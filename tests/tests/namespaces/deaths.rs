@@ -19,6 +19,8 @@ for p in /proc/[0-9]*; do
         *" helper --f"[d]*|*" daemon --helper-f"[d]*) pids="$pids ${p#/proc/}";;
     esac
 done
+# Both at the same time: the one that is left would say goodbye.
+kill -STOP $pids
 kill -9 $pids
 echo $pids
 "#;
