@@ -9,7 +9,7 @@ use anyhow::Context;
 use pmz_net::carrier::udp::UdpCarrier;
 use pmz_net::engine::stop::Stop;
 use pmz_net::engine::{Engine, inbound};
-use pmz_net::nat::{Nat, NatConfig};
+use pmz_net::nat::{Nat, NatConfig, NatCounters};
 use pmz_net::tunnel::Tunnel;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +25,8 @@ use crate::watch::{self as kubernetes, WatchConfig};
 
 /// How long the first lists of services may take: 20,000 services on a slow API server.
 const WATCH_WITHIN: Duration = Duration::from_secs(60);
+/// How often the log tells of dropped packets, at the most.
+const TELL_DROPS: Duration = Duration::from_secs(5);
 /// How long clients get to hear that the agent is leaving before it does.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let inbox = nat.inbox();
     let (engine, _) = Engine::new(Tunnel::generate(), Some(udp), Arc::new(NatLocal::new(&nat)));
     engine.set_own_addresses(own_addresses.clone());
+    let counters = nat.counters();
     let _nat = nat
         .start(Box::new(TunnelEgress::new(engine.clone())))
         .context("start the NAT")?;
@@ -105,6 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             anyhow::bail!("the packet path stopped");
         }
         () = expire(&control, Duration::from_secs(args.peer_timeout.max(1))) => {}
+        () = tell_drops(&control, &counters) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -130,6 +134,20 @@ async fn expire(control: &Control, timeout: Duration) {
     loop {
         ticks.tick().await;
         control.sessions.expire(timeout);
+    }
+}
+
+/// Tells what was dropped whenever there is more of it, at most once in [`TELL_DROPS`].
+async fn tell_drops(control: &Control, nat: &NatCounters) {
+    let mut ticks = tokio::time::interval(TELL_DROPS);
+    let mut told = (control.engine.drops(), nat.snapshot());
+    loop {
+        ticks.tick().await;
+        let drops = control.engine.drops();
+        if drops != told.0 {
+            told = (drops, nat.snapshot());
+            tracing::info!(drops = ?told.0, nat = ?told.1, "packets were dropped");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode as Code;
 use clap::{Args, Subcommand};
 
 use crate::failure::{ExitCode, Failure};
+use crate::show::Style;
 
 /// Verbs of the agent.
 #[derive(Debug, Args)]
@@ -24,6 +25,7 @@ pub(super) fn run(args: AgentArgs, verbose: u8) -> Result<Code, Failure> {
     let filter = crate::daemon::log_filter(verbose, "info");
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(Style::of(&std::io::stderr()).has_colour())
         .with_writer(std::io::stderr);
     // There is one subscriber per process, and nobody has set it before.
     let _ = log.try_init();

@@ -166,45 +166,49 @@ async fn echo(stream: &mut TcpStream, line: &[u8]) -> Result<()> {
 }
 
 #[test]
-fn a_packet_with_somebody_elses_source_address_gets_no_answer() {
-    scene(
-        "foreign source address",
-        || options(None),
-        async |world| {
-            world.up(&[], false).await?;
-            let foreign: IpAddr = "10.99.77.66".parse()?;
-            let netlink = world.playground().laptop().in_netns(Netlink::open)??;
-            let names = netlink.link_names().await?;
-            let device = names.iter().find(|(_, name)| *name == "pmz0");
-            let (index, _) = device.context("no pmz0")?;
-            netlink.add_address(*index, foreign).await?;
+fn a_packet_with_somebody_elses_source_address_is_dropped_and_counted() {
+    let log = Log::new("foreign-source");
+    let options = || {
+        let mut options = options(None)?;
+        options.agent_log = Some(log.path());
+        Ok(options)
+    };
+    scene("foreign source address", options, async |world| {
+        world.up(&[], false).await?;
+        let foreign: IpAddr = "10.99.77.66".parse()?;
+        let netlink = world.playground().laptop().in_netns(Netlink::open)??;
+        let names = netlink.link_names().await?;
+        let device = names.iter().find(|(_, name)| *name == "pmz0");
+        let (index, _) = device.context("no pmz0")?;
+        netlink.add_address(*index, foreign).await?;
 
-            let server = service(world, "default", "udp-echo", 4)?;
-            let honest: IpAddr = status(world).await?["addresses"][0]
-                .as_str()
-                .context("no address")?
-                .parse()?;
-            let (honest, foreign) = (udp(world, honest)?, udp(world, foreign)?);
-            ensure!(
-                answers(&honest, server, Duration::from_secs(5)).await?,
-                "no echo at all"
-            );
-            let before = packets_sent(world).await?;
-            for _ in 0..FOREIGN {
-                foreign.send_to(b"mine?", server).await?;
-            }
-            let answered = answers(&foreign, server, Duration::from_secs(1)).await?;
-            ensure!(!answered, "an answer");
-            // They did go into the tunnel.
-            let sent = packets_sent(world).await? - before;
-            ensure!(sent >= FOREIGN, "only {sent} packets went");
-            ensure!(
-                answers(&honest, server, Duration::from_secs(5)).await?,
-                "no echo any more"
-            );
-            Ok(())
-        },
-    );
+        let server = service(world, "default", "udp-echo", 4)?;
+        let honest: IpAddr = status(world).await?["addresses"][0]
+            .as_str()
+            .context("no address")?
+            .parse()?;
+        let (honest, foreign) = (udp(world, honest)?, udp(world, foreign)?);
+        ensure!(
+            answers(&honest, server, Duration::from_secs(5)).await?,
+            "no echo at all"
+        );
+        let before = packets_sent(world).await?;
+        for _ in 0..FOREIGN {
+            foreign.send_to(b"mine?", server).await?;
+        }
+        let answered = answers(&foreign, server, Duration::from_secs(1)).await?;
+        ensure!(!answered, "an answer");
+        // They did go into the tunnel.
+        let sent = packets_sent(world).await? - before;
+        ensure!(sent >= FOREIGN, "only {sent} packets went");
+        ensure!(
+            answers(&honest, server, Duration::from_secs(5)).await?,
+            "no echo any more"
+        );
+        // The agent tells what it dropped, once in 5 s at the most; one datagram more asked for an answer.
+        let counted = format!("wrong_source: {}", FOREIGN + 1);
+        log.says(&counted, Duration::from_secs(10)).await
+    });
 }
 
 async fn packets_sent(world: &World) -> Result<u64> {
