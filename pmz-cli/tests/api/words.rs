@@ -250,7 +250,10 @@ async fn a_pod_that_closes_closes_the_websocket_a_second_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_is_told_in_the_kubelets_words() {
     let cluster = Cluster::start();
-    let (mut dev, pod) = forwarded(&cluster).await;
+    let (mut dev, mut pod) = forwarded(&cluster).await;
+    // A byte on the way shows that the dial is over: a reset before that would be told as the dial's.
+    dev.frame(2, b"\0x").await;
+    pod.read_exact(&mut [0]).await.unwrap();
     socket2::SockRef::from(&pod)
         .set_linger(Some(std::time::Duration::ZERO))
         .unwrap();
