@@ -47,7 +47,6 @@ pub struct Standing {
     progress: watch::Receiver<Progress>,
     opened: u64,
     fill: Box<dyn Fn(&mut Status) + Send + Sync>,
-    ended: CancellationToken,
 }
 
 impl Connector for ClusterConnector {
@@ -72,7 +71,6 @@ impl Connector for ClusterConnector {
             progress: running.progress.clone(),
             opened,
             fill,
-            ended: running.stop.clone(),
         })
     }
 }
@@ -103,7 +101,6 @@ impl Session for Standing {
 
     async fn close(self) {
         // The session itself goes on, and comes back: it ends with the connector.
-        let _ = self.ended;
     }
 }
 

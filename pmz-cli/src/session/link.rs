@@ -1,7 +1,7 @@
 //! The packet path on this machine: TUN, engine, and their threads.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
@@ -144,19 +144,6 @@ impl Link {
         if let Some(peer) = self.peer() {
             peer.attached.set_direction(direction);
         }
-    }
-
-    /// Where the UDP carrier is bound.
-    pub fn udp_address(&self) -> Option<SocketAddr> {
-        self.engine.udp().and_then(|udp| udp.local_addr().ok())
-    }
-
-    /// The agent's own address in the tunnel, of the first family it has.
-    pub fn agent_address(&self) -> Option<IpAddr> {
-        let peer = self.peer()?;
-        peer.attached
-            .address(true)
-            .or_else(|| peer.attached.address(false))
     }
 }
 
