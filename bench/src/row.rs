@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 use ipnet::IpNet;
 use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec};
+use pmz_tests::WireguardGo;
 
 use crate::agent::{self, Setting};
 use crate::bare::{self, BareTunnel, Carrier};
 use crate::lab::{self, Congestion, Lab};
 use crate::load::{Course, Sample};
-use crate::wireguard::{self, WireguardGo};
+use crate::wireguard::WireguardGoTunnel;
 
 /// A flow over the emulated link is measured at least this long: some hundred round trips.
 const LINK_DURATION: Duration = Duration::from_secs(5);
@@ -139,11 +140,11 @@ impl Row {
                 self.load(&lab, lab.server.address, run)
             }
             Self::WireguardGo => {
-                if !wireguard::is_installed() {
+                if !WireguardGo::is_installed() {
                     return Ok(Outcome::Absent("not installed".into()));
                 }
                 let lab = Lab::new().await?;
-                let tunnel = WireguardGo::between(&lab).await?;
+                let tunnel = WireguardGoTunnel::between(&lab).await?;
                 self.load(&lab, tunnel.server_address, run)
             }
             Self::Bare(carrier) => {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 /// Datagrams that one system call may carry (UDP_MAX_SEGMENTS of Linux before 6.9).
@@ -18,6 +19,9 @@ pub const MAX_BATCH: usize = 65_487;
 const RECV_BUFFER: usize = 65_536;
 /// Buffers filled by one system call.
 const RECV_BUFFERS: usize = 8;
+/// Bytes that may wait in the socket: some milliseconds at 10 Gbit/s, in which the receiving thread may
+/// not be running.
+const SOCKET_BUFFER: usize = 4 << 20;
 /// How long a sender waits for room in the socket's buffer before the batch is lost, in milliseconds.
 const SEND_WAIT_MS: u16 = 50;
 
@@ -36,6 +40,10 @@ impl UdpCarrier {
     /// Where the socket refuses its options.
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // Above net.core.rmem_max only CAP_NET_ADMIN gets it; without, it is what that allows.
+        if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER)?;
+        }
         let dual_stack = socket.local_addr()?.is_ipv6();
         Ok(Self {
             socket,

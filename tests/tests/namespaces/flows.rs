@@ -25,6 +25,9 @@ fn flows_end_are_refused_and_are_cut_as_on_a_cable_in_both_families() {
                 let all = async {
                     refused(world, family).await.context("refused")?;
                     unreachable(world, family).await.context("unreachable")?;
+                    unknown_service(world, family)
+                        .await
+                        .context("unknown service")?;
                     half_closed(world, family).await.context("half-closed")?;
                     big_datagram(world, family).await.context("big datagram")?;
                     reset_here(world, family).await.context("reset here")?;
@@ -82,6 +85,24 @@ async fn unreachable(world: &World, family: u8) -> Result<()> {
     };
     let kinds = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
     ensure!(kinds.contains(&error.kind()), "{error}");
+    Ok(())
+}
+
+/// A ClusterIP that no service has.
+async fn unknown_service(world: &World, family: u8) -> Result<()> {
+    // An ICMPv6 error during the handshake is shown by the kernel only when it sends the SYN again.
+    let (nobody, within): (SocketAddr, _) = match family {
+        4 => ("10.96.200.200:80".parse()?, Duration::from_secs(1)),
+        _ => ("[fd00:10:96::c8c8]:80".parse()?, Duration::from_secs(3)),
+    };
+    let connecting = socket(world, nobody)?.connect(nobody);
+    let Err(error) = timeout(within, connecting).await.context("no answer")? else {
+        bail!("{nobody} accepts");
+    };
+    ensure!(
+        error.kind() == ErrorKind::HostUnreachable,
+        "{nobody}: {error}"
+    );
     Ok(())
 }
 

@@ -24,7 +24,7 @@ const FOREIGN: u64 = 100;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A connection to the agent's control port, from its own loopback as port-forwards come.
-async fn control(world: &World) -> Result<TcpStream> {
+pub(crate) async fn control(world: &World) -> Result<TcpStream> {
     let agent = format!("pmz/{}", world.agents()[0].pod());
     let machine = world.playground().pod(&agent).context("no agent pod")?;
     let to = SocketAddr::from(([127, 0, 0, 1], 7600));
@@ -32,7 +32,7 @@ async fn control(world: &World) -> Result<TcpStream> {
     Ok(socket.connect(to).await?)
 }
 
-fn hello(protocol: u32, key: [u8; 32]) -> Open {
+pub(crate) fn hello(protocol: u32, key: [u8; 32]) -> Open {
     Open::Control(Hello {
         protocol,
         version: "9.9.9".into(),

@@ -4,6 +4,7 @@ mod carriers;
 mod deaths;
 mod flows;
 mod hostile;
+mod interop;
 mod load;
 mod mistakes;
 mod playground;
