@@ -11,6 +11,8 @@ use super::servers::Server;
 
 /// Name of the machine that plays the laptop.
 pub const LAPTOP: &str = "laptop";
+/// Where the developer's kubeconfig lies on the laptop.
+pub const KUBECONFIG: &str = "/run/playground/kubeconfig";
 /// What the node may be called for short.
 pub(super) const NODE: &str = "node";
 

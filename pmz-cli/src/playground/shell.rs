@@ -23,7 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::machine::{Namespaces, command_in, recv_with_fds, send_with_fds};
-use super::machines::{LAPTOP, Machines};
+use super::machines::{KUBECONFIG, LAPTOP, Machines};
 
 /// What an abstract socket's name begins with; the process id follows.
 const NAME: &str = "pmz-playground/";
@@ -159,6 +159,9 @@ pub fn shell_command(
     };
     let mut command = command_in(program, &namespaces, &wanted);
     command.args(args);
+    if machine == LAPTOP {
+        command.env("KUBECONFIG", KUBECONFIG);
+    }
     Ok(command)
 }
 

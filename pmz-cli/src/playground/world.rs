@@ -25,8 +25,8 @@ use super::{Options, Playground};
 pub const DEVELOPER: &str = "dev";
 /// A user who may see pods, and not connect to them.
 pub const STRANGER: &str = "stranger";
-/// Where the developer's kubeconfig lies on the laptop.
-pub const KUBECONFIG: &str = "/run/playground/kubeconfig";
+pub use super::machines::KUBECONFIG;
+
 /// Where the other user's lies.
 pub const STRANGER_KUBECONFIG: &str = "/run/playground/stranger.kubeconfig";
 
