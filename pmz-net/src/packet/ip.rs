@@ -274,6 +274,9 @@ pub fn flow_hash(packet: &[u8]) -> u32 {
         hash ^ HASH_SEED[1],
         (ports << 8 | u64::from(view.protocol)) ^ HASH_SEED[0],
     );
+    // Ports that follow each other differ in few bits, and under an unlucky seed one product leaves them
+    // close together: a second one, by a constant with its bits well spread, does not.
+    let hash = mix(hash, 0x9e37_79b9_7f4a_7c15);
     (hash >> 32) as u32 ^ hash as u32
 }
 
