@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     }
     println!(
         "networks {}",
-        serde_json::to_string(&networks(&watch.prefixes.borrow()))?
+        serde_json::to_string(&*watch.networks.borrow())?
     );
     println!("candidates {:?}", *watch.candidates.borrow());
     let once = std::env::args().any(|argument| argument == "--once");
@@ -60,9 +60,4 @@ async fn main() -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }
-}
-
-fn networks(prefixes: &pmz_agent::watch::Prefixes) -> [Vec<String>; 2] {
-    [&prefixes.services, &prefixes.pods]
-        .map(|prefixes| prefixes.iter().map(ToString::to_string).collect())
 }

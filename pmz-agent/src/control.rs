@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::sessions::{INNER_MTU, Session, Sessions, version_refusal};
-use crate::watch::{Prefixes, WatchHandle};
+use crate::watch::WatchHandle;
 
 /// How long a connection may take to say what it is to be.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -178,7 +178,6 @@ async fn handle_control(
 }
 
 fn welcome(control: &Control, session: &Session) -> Answer {
-    let Prefixes { services, pods } = control.watch.prefixes.borrow().clone();
     Answer::Welcome(Box::new(Welcome {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -189,8 +188,7 @@ fn welcome(control: &Control, session: &Session) -> Answer {
         agent_addresses: control.own_addresses.clone(),
         udp_candidates: candidates(control),
         capabilities: vec![Capability::SuperPackets],
-        service_prefixes: services,
-        pod_prefixes: pods,
+        networks: control.watch.networks.borrow().clone(),
         cluster_domain: control.cluster_domain.clone(),
         mtu: INNER_MTU,
     }))
@@ -213,6 +211,7 @@ where
 {
     let mut frames = FrameReader::new(reader, MAX_OPEN_FRAME);
     let mut candidates = control.watch.candidates.clone();
+    let mut networks = control.watch.networks.clone();
     let mut leaving = control.leaving.clone();
     let mut catalog = control.watch.catalog.follow();
     loop {
@@ -234,6 +233,10 @@ where
             Ok(()) = candidates.changed() => {
                 let udp_candidates = candidates.borrow_and_update().clone();
                 send(&mut writer, &ToClient::Candidates { udp_candidates }).await?;
+            }
+            Ok(()) = networks.changed() => {
+                let networks = networks.borrow_and_update().clone();
+                send(&mut writer, &ToClient::Networks(networks)).await?;
             }
             Ok(()) = leaving.changed() => {
                 let reason = leaving.borrow_and_update().clone();

@@ -10,12 +10,17 @@ use super::WatchConfig;
 /// Candidates that are told to clients at most: each costs them a probe.
 const MAX_CANDIDATES: usize = 16;
 
-/// The candidates, best first: those that somebody configured, node ports, load balancers, external
-/// addresses, and the pod itself, which few clients can reach.
-pub(super) fn candidates(service: Option<&Service>, config: &WatchConfig) -> Vec<SocketAddr> {
+/// The candidates, best first: those that somebody configured, the node port at the agent's own node, load
+/// balancers, external addresses, the node port at the other nodes (`nodes`), and the pod itself, which few
+/// clients can reach.
+pub(super) fn candidates(
+    service: Option<&Service>,
+    config: &WatchConfig,
+    nodes: &[IpAddr],
+) -> Vec<SocketAddr> {
     let mut candidates = config.udp_candidates.clone();
     if let Some(service) = service {
-        exposed(service, config, &mut candidates);
+        exposed(service, config, nodes, &mut candidates);
     }
     let pod = config
         .pod_addresses
@@ -31,7 +36,12 @@ pub(super) fn candidates(service: Option<&Service>, config: &WatchConfig) -> Vec
     unique
 }
 
-fn exposed(service: &Service, config: &WatchConfig, candidates: &mut Vec<SocketAddr>) {
+fn exposed(
+    service: &Service,
+    config: &WatchConfig,
+    nodes: &[IpAddr],
+    candidates: &mut Vec<SocketAddr>,
+) {
     let Some(spec) = &service.spec else {
         return;
     };
@@ -41,14 +51,13 @@ fn exposed(service: &Service, config: &WatchConfig, candidates: &mut Vec<SocketA
         .flatten()
         .filter(|port| leads_here(port, config.tunnel_port))
         .collect();
-    for port in ports.iter().filter_map(|port| number(port.node_port?)) {
-        candidates.extend(
-            config
-                .host_addresses
-                .iter()
-                .map(|&ip| SocketAddr::new(ip, port)),
-        );
-    }
+    let node_ports = |addresses: &[IpAddr]| -> Vec<SocketAddr> {
+        let ports = ports.iter().filter_map(|port| number(port.node_port?));
+        let each =
+            ports.flat_map(|port| addresses.iter().map(move |&ip| SocketAddr::new(ip, port)));
+        each.collect()
+    };
+    candidates.extend(node_ports(&config.host_addresses));
     let balancers = service
         .status
         .iter()
@@ -63,6 +72,10 @@ fn exposed(service: &Service, config: &WatchConfig, candidates: &mut Vec<SocketA
     {
         let ports = ports.iter().filter_map(|port| number(port.port));
         candidates.extend(ports.map(|port| SocketAddr::new(ip, port)));
+    }
+    // Other nodes pass it on, unless they are told not to.
+    if spec.external_traffic_policy.as_deref() != Some("Local") {
+        candidates.extend(node_ports(nodes));
     }
 }
 
@@ -113,7 +126,7 @@ mod tests {
             json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}, {"hostname": "lb.x"}]}});
         let service = json!({"metadata": {"name": "pmz-agent"}, "spec": spec, "status": status});
         let service = serde_json::from_value(service).unwrap();
-        candidates(Some(&service), config)
+        candidates(Some(&service), config, &["10.99.1.12".parse().unwrap()])
             .iter()
             .map(ToString::to_string)
             .collect()
@@ -134,6 +147,7 @@ mod tests {
             "[fd99::11]:31820",
             "203.0.113.9:443",
             "203.0.113.10:443",
+            "10.99.1.12:31820",
             "10.244.0.9:51820",
         ];
         assert_eq!(told(spec, &config()), expected);
@@ -161,7 +175,7 @@ mod tests {
             udp_candidates: vec!["192.0.2.7:9".parse().unwrap()],
             ..config()
         };
-        let told: Vec<_> = candidates(None, &config)
+        let told: Vec<_> = candidates(None, &config, &[])
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -185,6 +199,6 @@ mod tests {
                 .collect(),
             ..config()
         };
-        assert_eq!(candidates(None, &config).len(), 1);
+        assert_eq!(candidates(None, &config, &[]).len(), 1);
     }
 }

@@ -1,7 +1,6 @@
 //! What the watches tell, brought together: the catalog, the agent's own Service, the networks seen.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -9,10 +8,15 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::Event;
 use pmz_net::catalog::builder::{Builder, ServiceInput, SliceInput, SliceKey};
 use pmz_net::catalog::{ServiceKey, ServiceKind};
+use pmz_net::session::{Found, Network, Networks};
 
 use super::candidates::candidates;
+use super::listing::Listing;
 use super::prefixes::{Growth, Guess};
-use super::{Prefixes, WatchConfig, convert};
+use super::{Survey, WatchConfig, convert};
+
+/// Pod networks that clients are told at most; above, their guessed surroundings.
+const MAX_NODE_PREFIXES: usize = 64;
 
 /// One event of one of the watches.
 #[derive(Debug)]
@@ -30,8 +34,10 @@ pub(super) struct Intake {
     own: Option<Service>,
     service_guess: Guess,
     pod_guess: Guess,
-    /// What the API says of the service networks.
-    service_cidrs: Option<Vec<IpNet>>,
+    /// What the API says of the networks.
+    survey: Survey,
+    /// An address was seen that is in no network of the survey.
+    strangers: bool,
 }
 
 impl Intake {
@@ -46,7 +52,8 @@ impl Intake {
             own: None,
             service_guess: Guess::new(Growth::SERVICES, &config.host_addresses),
             pod_guess,
-            service_cidrs: None,
+            survey: Survey::default(),
+            strangers: false,
             config,
         }
     }
@@ -66,25 +73,61 @@ impl Intake {
 
     /// Where clients may try the tunnel's UDP port.
     pub(super) fn candidates(&self) -> Vec<SocketAddr> {
-        candidates(self.own.as_ref(), &self.config)
+        let nodes = self.survey.nodes.as_ref();
+        let nodes = nodes.map_or(&[][..], |nodes| &nodes.addresses);
+        candidates(self.own.as_ref(), &self.config, nodes)
     }
 
-    /// The API was asked for the service networks.
-    pub(super) fn set_service_cidrs(&mut self, cidrs: Option<Vec<IpNet>>) {
-        self.service_cidrs = cidrs;
+    /// The API was asked for the networks.
+    pub(super) fn set_survey(&mut self, survey: Survey) {
+        for &address in survey.nodes.iter().flat_map(|nodes| &nodes.addresses) {
+            self.service_guess.outside(address);
+        }
+        self.survey = survey;
+        self.strangers = false;
     }
 
-    /// The cluster's networks: as the API says, else as configured, else as guessed.
-    pub(super) fn prefixes(&self) -> Prefixes {
-        let configured = |prefixes: &Vec<IpNet>| (!prefixes.is_empty()).then(|| prefixes.clone());
-        let services = self
-            .service_cidrs
-            .clone()
-            .or_else(|| configured(&self.config.service_prefixes))
-            .unwrap_or_else(|| self.service_guess.prefixes().to_vec());
+    /// Whether an address was seen, since the last survey, that is in no network of it.
+    pub(super) fn has_strangers(&self) -> bool {
+        self.strangers
+    }
+
+    /// The cluster's networks: as configured, else as the API says, else as guessed.
+    pub(super) fn networks(&self) -> Networks {
+        let configured = |prefixes: &Vec<IpNet>| {
+            (!prefixes.is_empty()).then(|| Network {
+                prefixes: prefixes.clone(),
+                found: Found::Configured,
+            })
+        };
+        let services = configured(&self.config.service_prefixes)
+            .or_else(|| self.survey.services.clone())
+            .unwrap_or_else(|| seen(&self.service_guess));
         let pods = configured(&self.config.pod_prefixes)
-            .unwrap_or_else(|| self.pod_guess.prefixes().to_vec());
-        Prefixes { services, pods }
+            .or_else(|| self.nodes_network())
+            .unwrap_or_else(|| seen(&self.pod_guess));
+        Networks { services, pods }
+    }
+
+    /// The nodes' pod networks; and where a network plug-in gives pods other addresses, what was seen of
+    /// those.
+    fn nodes_network(&self) -> Option<Network> {
+        let nodes = self.survey.nodes.as_ref()?;
+        // So many routes are no help to anybody; and a cluster without any has its pods elsewhere.
+        if nodes.pod_cidrs.is_empty() || nodes.pod_cidrs.len() > MAX_NODE_PREFIXES {
+            return None;
+        }
+        let apart = |guess: &&IpNet| {
+            let mut nodes = nodes.pod_cidrs.iter();
+            !nodes.any(|net| net.contains(*guess) || guess.contains(net))
+        };
+        let mut prefixes = nodes.pod_cidrs.clone();
+        prefixes.extend(self.pod_guess.prefixes().iter().filter(apart));
+        prefixes.sort();
+        Some(Network {
+            prefixes,
+            found: Found::Nodes,
+        })
     }
 
     fn apply_service(&mut self, event: Event<Service>, builder: &mut Builder) {
@@ -160,6 +203,8 @@ impl Intake {
         if let ServiceKind::ClusterIp { addresses } = &service.kind {
             for &address in addresses {
                 self.service_guess.inside(address);
+                let services = self.survey.services.as_ref();
+                self.strangers |= services.is_some_and(|n| is_stranger(&n.prefixes, address));
             }
         }
     }
@@ -174,6 +219,8 @@ impl Intake {
                 self.service_guess.outside(address);
             } else if is_pod {
                 self.pod_guess.inside(address);
+                let nodes = self.survey.nodes.as_ref();
+                self.strangers |= nodes.is_some_and(|n| is_stranger(&n.pod_cidrs, address));
             }
         }
     }
@@ -183,214 +230,16 @@ impl Intake {
     }
 }
 
-/// What a watch's list has held so far: what is not in it at its end has vanished unseen.
-#[derive(Debug)]
-struct Listing<K> {
-    seen: Option<BTreeSet<K>>,
-    complete: bool,
+fn is_stranger(prefixes: &[IpNet], address: IpAddr) -> bool {
+    !prefixes.is_empty() && !prefixes.iter().any(|net| net.contains(&address))
 }
 
-impl<K> Default for Listing<K> {
-    fn default() -> Self {
-        Self {
-            seen: None,
-            complete: false,
-        }
-    }
-}
-
-impl<K: Ord + Clone> Listing<K> {
-    /// A list begins; one that was cut off counts for nothing.
-    fn begin(&mut self) {
-        self.seen = Some(BTreeSet::new());
-    }
-
-    fn saw(&mut self, key: &K) {
-        if let Some(seen) = &mut self.seen {
-            seen.insert(key.clone());
-        }
-    }
-
-    /// The list is whole.
-    fn finish(&mut self) -> Option<BTreeSet<K>> {
-        self.complete |= self.seen.is_some();
-        self.seen.take()
+fn seen(guess: &Guess) -> Network {
+    Network {
+        prefixes: guess.prefixes().to_vec(),
+        found: Found::Seen,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    struct Bench {
-        intake: Intake,
-        builder: Builder,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let config = WatchConfig {
-                namespace: "pmz".to_owned(),
-                service: "pmz-agent".to_owned(),
-                tunnel_port: 51820,
-                host_addresses: vec!["10.99.1.11".parse().unwrap()],
-                pod_addresses: vec!["10.244.0.9".parse().unwrap()],
-                ..WatchConfig::default()
-            };
-            Self {
-                intake: Intake::new(config),
-                builder: Builder::default(),
-            }
-        }
-
-        fn service(&mut self, event: Event<Service>) {
-            self.intake
-                .apply(Change::Service(Box::new(event)), &mut self.builder);
-        }
-
-        fn slice(&mut self, event: Event<EndpointSlice>) {
-            self.intake
-                .apply(Change::Slice(Box::new(event)), &mut self.builder);
-        }
-
-        fn names(&mut self) -> Vec<String> {
-            self.builder.commit();
-            self.builder
-                .snapshot()
-                .services
-                .into_iter()
-                .map(|service| service.key.name)
-                .collect()
-        }
-    }
-
-    fn service(namespace: &str, name: &str, ip: &str) -> Service {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": namespace, "name": name},
-            "spec": {"clusterIP": ip, "ports": [
-                {"protocol": "UDP", "port": 51820, "targetPort": 51820, "nodePort": 31820},
-            ]},
-        }))
-        .unwrap()
-    }
-
-    fn slice(name: &str, service: &str, pod: Option<&str>, address: &str) -> EndpointSlice {
-        let target = pod.map(|pod| json!({"kind": "Pod", "name": pod}));
-        serde_json::from_value(json!({
-            "metadata": {
-                "namespace": "default", "name": name, "labels": {"kubernetes.io/service-name": service},
-            },
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [address], "targetRef": target}],
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_catalog_is_complete_once_both_lists_have_ended() {
-        let mut bench = Bench::new();
-        bench.service(Event::Init);
-        bench.service(Event::InitApply(service("default", "echo", "10.96.0.7")));
-        bench.service(Event::InitDone);
-        assert!(!bench.intake.is_complete());
-        bench.slice(Event::Init);
-        bench.slice(Event::InitApply(slice(
-            "echo-1",
-            "echo",
-            Some("echo-0"),
-            "10.244.0.5",
-        )));
-        assert!(!bench.intake.is_complete());
-        bench.slice(Event::InitDone);
-        assert!(bench.intake.is_complete());
-        let delta = bench.builder.commit().unwrap();
-        assert_eq!(delta.upserted[0].endpoints.len(), 1);
-        // A new list does not make it incomplete again.
-        bench.slice(Event::Init);
-        assert!(bench.intake.is_complete());
-    }
-
-    #[test]
-    fn a_new_list_removes_what_vanished_while_nobody_watched() {
-        let mut bench = Bench::new();
-        bench.service(Event::Init);
-        for name in ["echo", "gone"] {
-            bench.service(Event::InitApply(service("default", name, "10.96.0.7")));
-        }
-        bench.service(Event::InitDone);
-        assert_eq!(bench.names(), ["echo", "gone"]);
-        // Cut off in the middle, and begun again.
-        bench.service(Event::Init);
-        bench.service(Event::InitApply(service("default", "gone", "10.96.0.7")));
-        bench.service(Event::Init);
-        bench.service(Event::InitApply(service("default", "echo", "10.96.0.7")));
-        assert_eq!(
-            bench.names(),
-            ["echo", "gone"],
-            "nothing is removed before the list's end"
-        );
-        bench.service(Event::InitDone);
-        assert_eq!(bench.names(), ["echo"]);
-        bench.service(Event::Delete(service("default", "echo", "10.96.0.7")));
-        assert!(bench.names().is_empty());
-    }
-
-    #[test]
-    fn candidates_follow_the_agents_own_service() {
-        let mut bench = Bench::new();
-        let told = |bench: &Bench| -> Vec<String> {
-            bench
-                .intake
-                .candidates()
-                .iter()
-                .map(ToString::to_string)
-                .collect()
-        };
-        bench.service(Event::Apply(service("other", "pmz-agent", "10.96.0.9")));
-        assert_eq!(told(&bench), ["10.244.0.9:51820"]);
-        bench.service(Event::Apply(service("pmz", "pmz-agent", "10.96.0.9")));
-        assert_eq!(told(&bench), ["10.99.1.11:31820", "10.244.0.9:51820"]);
-        bench.service(Event::Init);
-        bench.service(Event::InitDone);
-        assert_eq!(told(&bench), ["10.244.0.9:51820"]);
-    }
-
-    #[test]
-    fn networks_are_as_the_api_says_or_as_configured_or_guessed() {
-        let mut bench = Bench::new();
-        bench.service(Event::Apply(service("default", "echo", "10.96.0.7")));
-        bench.slice(Event::Apply(slice("a", "kubernetes", None, "10.240.0.4")));
-        bench.slice(Event::Apply(slice(
-            "b",
-            "echo",
-            Some("echo-0"),
-            "10.245.0.5",
-        )));
-        bench.slice(Event::Apply(slice("c", "hand-made", None, "192.0.2.1")));
-        let prefixes = |bench: &Bench| {
-            let Prefixes { services, pods } = bench.intake.prefixes();
-            let text = |prefixes: Vec<IpNet>| {
-                prefixes
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            };
-            (text(services), text(pods))
-        };
-        let guessed = ("10.96.0.0/16".to_owned(), "10.244.0.0/15".to_owned());
-        assert_eq!(prefixes(&bench), guessed);
-        bench.intake.config.service_prefixes = vec!["10.112.0.0/12".parse().unwrap()];
-        bench.intake.config.pod_prefixes = vec!["10.0.0.0/9".parse().unwrap()];
-        assert_eq!(
-            prefixes(&bench),
-            ("10.112.0.0/12".to_owned(), "10.0.0.0/9".to_owned())
-        );
-        bench
-            .intake
-            .set_service_cidrs(Some(vec!["10.96.0.0/12".parse().unwrap()]));
-        assert_eq!(prefixes(&bench).0, "10.96.0.0/12");
-    }
-}
+mod tests;

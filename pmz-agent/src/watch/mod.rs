@@ -2,12 +2,15 @@
 //!
 //! The catalog comes out of them, and beside it where the agent's own UDP port can be reached and which
 //! networks the cluster has. The agent's ServiceAccount must `list` and `watch` services and
-//! endpointslices in all namespaces; `list` on servicecidrs is used where it is allowed.
+//! endpointslices in all namespaces; `list` on servicecidrs and nodes is used where it is allowed, and
+//! `create` on services in the agent's own namespace (for a dry run) where the first is not.
 
 mod candidates;
 mod cidrs;
 mod convert;
 mod intake;
+mod listing;
+mod nodes;
 mod prefixes;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,20 +24,26 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use pmz_net::catalog::feed::Feed;
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use pmz_net::session::{Network, Networks};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use intake::{Change, Intake};
+use nodes::Nodes;
 
 /// Events that are made into one delta at most.
 const BATCH: usize = 512;
-/// How often the service networks are asked for again: a cluster can be given more of them.
-const CIDR_INTERVAL: Duration = Duration::from_secs(600);
+/// How often the networks are asked for again: a cluster can be given more of them.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(600);
 /// How soon, where the API could not be asked.
-const CIDR_RETRY: Duration = Duration::from_secs(5);
-/// How long the API has to answer that.
-const CIDR_TIMEOUT: Duration = Duration::from_secs(10);
+const SURVEY_RETRY: Duration = Duration::from_secs(5);
+/// How soon after the last one, where an address was seen that is in no network: a node is new, or a
+/// ServiceCIDR. Doubled each time that it brings nothing new: some network plug-ins give pods other addresses
+/// than the nodes say.
+const SURVEY_PAUSE: Duration = Duration::from_secs(2);
+/// How long the API has to answer.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after a watch's last failure it is taken to be well again: longer than kube's longest pause
 /// between two tries.
 const QUIET: Duration = Duration::from_secs(45);
@@ -60,15 +69,6 @@ pub struct WatchConfig {
     pub pod_prefixes: Vec<IpNet>,
 }
 
-/// The cluster's networks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prefixes {
-    /// Of ClusterIPs.
-    pub services: Vec<IpNet>,
-    /// Of pods.
-    pub pods: Vec<IpNet>,
-}
-
 /// What the watch yields. It ends when this is dropped.
 #[derive(Debug)]
 pub struct WatchHandle {
@@ -77,7 +77,7 @@ pub struct WatchHandle {
     /// Where clients may try the tunnel's UDP port, best first.
     pub candidates: watch::Receiver<Vec<SocketAddr>>,
     /// The cluster's networks.
-    pub prefixes: watch::Receiver<Prefixes>,
+    pub networks: watch::Receiver<Networks>,
     /// Turns true once the catalog is complete and the networks have been asked for, and stays so.
     pub ready: watch::Receiver<bool>,
     /// Why a watch does not get on at present, for people; `None` while all is well. What was known
@@ -99,37 +99,47 @@ impl WatchHandle {
 #[must_use]
 pub fn start(client: Client, config: WatchConfig) -> WatchHandle {
     let catalog = Feed::new();
+    let namespace = config.namespace.clone();
     let intake = Intake::new(config);
     let outlets = Outlets {
         candidates: watch::Sender::new(intake.candidates()),
-        prefixes: watch::Sender::new(intake.prefixes()),
+        networks: watch::Sender::new(intake.networks()),
         ready: watch::Sender::new(false),
         problem: watch::Sender::new(None),
     };
     WatchHandle {
         candidates: outlets.candidates.subscribe(),
-        prefixes: outlets.prefixes.subscribe(),
+        networks: outlets.networks.subscribe(),
         ready: outlets.ready.subscribe(),
         problem: outlets.problem.subscribe(),
         catalog: catalog.clone(),
-        _task: AbortOnDropHandle::new(tokio::spawn(run(client, intake, catalog, outlets))),
+        _task: AbortOnDropHandle::new(tokio::spawn(run(
+            client, namespace, intake, catalog, outlets,
+        ))),
     }
 }
 
 struct Outlets {
     candidates: watch::Sender<Vec<SocketAddr>>,
-    prefixes: watch::Sender<Prefixes>,
+    networks: watch::Sender<Networks>,
     ready: watch::Sender<bool>,
     problem: watch::Sender<Option<String>>,
 }
 
-async fn run(client: Client, mut intake: Intake, catalog: Feed, outlets: Outlets) {
+async fn run(
+    client: Client,
+    namespace: String,
+    mut intake: Intake,
+    catalog: Feed,
+    outlets: Outlets,
+) {
     let services = watch_all::<Service>(&client)
         .map(|event| event.map(|event| Change::Service(Box::new(event))));
     let slices = watch_all::<EndpointSlice>(&client)
         .map(|event| event.map(|event| Change::Slice(Box::new(event))));
     let mut changes = pin!(stream::select(services, slices).ready_chunks(BATCH));
-    let mut cidrs = pin!(watch_cidrs(client));
+    let due = Notify::new();
+    let mut surveys = pin!(surveys(client, namespace, &due));
     let mut problem_ends = Instant::now();
     let mut asked = false;
     loop {
@@ -140,8 +150,8 @@ async fn run(client: Client, mut intake: Intake, catalog: Feed, outlets: Outlets
                     problem_ends = Instant::now() + QUIET;
                 }
             }
-            Some(found) = cidrs.next() => {
-                intake.set_service_cidrs(found);
+            Some(survey) = surveys.next() => {
+                intake.set_survey(survey);
                 asked = true;
             }
             // A watch that is taken up again where it broke says nothing until something changes.
@@ -149,29 +159,84 @@ async fn run(client: Client, mut intake: Intake, catalog: Feed, outlets: Outlets
                 tell(&outlets.problem, None);
             }
         }
+        if intake.has_strangers() {
+            due.notify_one();
+        }
         tell(&outlets.candidates, intake.candidates());
-        tell(&outlets.prefixes, intake.prefixes());
+        tell(&outlets.networks, intake.networks());
         if asked && intake.is_complete() {
             tell(&outlets.ready, true);
         }
     }
 }
 
-/// What the API says of the service networks, each time that it could be asked.
-fn watch_cidrs(client: Client) -> impl Stream<Item = Option<Vec<IpNet>>> {
-    let mut ticks = interval(CIDR_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream::unfold((client, ticks), |(client, mut ticks)| async move {
+/// What the API says of the cluster's networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Survey {
+    /// `None` where the agent may not learn it.
+    services: Option<Network>,
+    /// `None` where the agent may not list them.
+    nodes: Option<Nodes>,
+}
+
+/// When the networks are asked for, and what came of it last.
+struct Surveyor {
+    client: Client,
+    namespace: String,
+    next: Instant,
+    pause: Duration,
+    last: Option<Survey>,
+}
+
+/// A survey at times, and sooner when one is `due`. It goes on for ever.
+fn surveys(client: Client, namespace: String, due: &Notify) -> impl Stream<Item = Survey> {
+    let surveyor = Surveyor {
+        client,
+        namespace,
+        next: Instant::now(),
+        pause: SURVEY_PAUSE,
+        last: None,
+    };
+    stream::unfold(surveyor, move |mut surveyor| async move {
+        let survey = surveyor.wait(due).await;
+        Some((survey, surveyor))
+    })
+}
+
+impl Surveyor {
+    async fn wait(&mut self, due: &Notify) -> Survey {
         loop {
-            ticks.tick().await;
-            let problem = match timeout(CIDR_TIMEOUT, cidrs::service_cidrs(&client)).await {
-                Ok(Ok(found)) => return Some((found, (client, ticks))),
+            let soon = self.next.min(Instant::now() + self.pause);
+            tokio::select! {
+                () = sleep_until(self.next) => {}
+                () = async { due.notified().await; sleep_until(soon).await } => {}
+            }
+            let asked = timeout(SURVEY_TIMEOUT, survey(&self.client, &self.namespace));
+            let problem = match asked.await {
+                Ok(Ok(survey)) => {
+                    let is_new = self.last.as_ref() != Some(&survey);
+                    self.pause = if is_new {
+                        SURVEY_PAUSE
+                    } else {
+                        (self.pause * 2).min(SURVEY_INTERVAL)
+                    };
+                    self.next = Instant::now() + SURVEY_INTERVAL;
+                    self.last = Some(survey.clone());
+                    return survey;
+                }
                 Ok(Err(error)) => describe(&error),
-                Err(_) => format!("no answer within {} s", CIDR_TIMEOUT.as_secs()),
+                Err(_) => format!("no answer within {} s", SURVEY_TIMEOUT.as_secs()),
             };
-            tracing::warn!(problem, "the service networks could not be asked for");
-            ticks.reset_after(CIDR_RETRY);
+            tracing::warn!(problem, "the cluster's networks could not be asked for");
+            self.next = Instant::now() + SURVEY_RETRY;
         }
+    }
+}
+
+async fn survey(client: &Client, namespace: &str) -> Result<Survey, kube::Error> {
+    Ok(Survey {
+        services: cidrs::service_network(client, namespace).await?,
+        nodes: nodes::nodes(client).await?,
     })
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ipnet::IpNet;
 use pmz_net::carrier::choice::Transport;
 use pmz_net::catalog::SharedMirror;
 use pmz_net::tunnel::Tunnel;
@@ -16,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::attachment::Attachment;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
-use super::names::Names;
 use super::options::{CarrierChoice, UpOptions};
 use super::proof::prove;
 use super::report;
@@ -46,6 +45,7 @@ pub struct ClusterConnector {
 pub struct Standing {
     progress: watch::Receiver<Progress>,
     opened: u64,
+    attachment: Arc<Attachment>,
     fill: Box<dyn Fn(&mut Status) + Send + Sync>,
 }
 
@@ -70,6 +70,7 @@ impl Connector for ClusterConnector {
         Ok(Standing {
             progress: running.progress.clone(),
             opened,
+            attachment: running.attachment.clone(),
             fill,
         })
     }
@@ -77,21 +78,17 @@ impl Connector for ClusterConnector {
 
 impl Session for Standing {
     async fn lost(&mut self) -> String {
-        let opened = self.opened;
-        let lost = self
-            .progress
-            .wait_for(|p| p.opened != opened || !p.carried)
-            .await;
-        match lost {
-            Ok(progress) if progress.opened != opened => progress.control_down.clone().map_or_else(
-                || "the agent was replaced".to_owned(),
-                |why| format!("the agent is gone: {why}"),
-            ),
-            Ok(progress) => progress
-                .control_down
-                .clone()
-                .unwrap_or_else(|| "no carrier answers any more".to_owned()),
-            Err(_) => "the packet path ended".to_owned(),
+        loop {
+            let progress = self.progress.borrow_and_update().clone();
+            if let Some(cause) = self.cause(&progress) {
+                return cause;
+            }
+            if let Some(welcome) = &progress.welcome {
+                self.attachment.follow(welcome).await;
+            }
+            if self.progress.changed().await.is_err() {
+                return "the packet path ended".to_owned();
+            }
         }
     }
 
@@ -101,6 +98,19 @@ impl Session for Standing {
 
     async fn close(self) {
         // The session itself goes on, and comes back: it ends with the connector.
+    }
+}
+
+impl Standing {
+    /// Why it is lost, once it is.
+    fn cause(&self, progress: &Progress) -> Option<String> {
+        let down = progress.control_down.clone();
+        if progress.opened != self.opened {
+            let gone = down.map(|why| format!("the agent is gone: {why}"));
+            return Some(gone.unwrap_or_else(|| "the agent was replaced".to_owned()));
+        }
+        let silent = || "no carrier answers any more".to_owned();
+        (!progress.carried).then(|| down.unwrap_or_else(silent))
     }
 }
 
@@ -161,7 +171,12 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     );
     let carriers = session.state();
     let stop = CancellationToken::new();
-    let addresses = welcome.addresses.clone();
+    let attachment = Arc::new(Attachment::new(
+        helper.clone(),
+        mirror.clone(),
+        options,
+        welcome.addresses.clone(),
+    ));
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {
         link,
@@ -169,16 +184,12 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         carriers,
         progress,
         device: tun.name,
-        routes: Vec::new(),
-        names: Names::default(),
+        attachment,
         server: cluster.server().to_owned(),
         context: cluster.context().to_owned(),
         namespace: cluster.namespace().to_owned(),
-        settled: 0,
-        addresses,
         stop,
         task,
-        helper: helper.clone(),
     })
 }
 
@@ -200,36 +211,7 @@ async fn settle(running: &mut Running, context: &ConnectContext) -> Result<(), C
         return Err(ended(running).await);
     };
 
-    if running.settled != progress.opened {
-        if running.addresses != welcome.addresses {
-            running.helper.set_addresses(&welcome.addresses).await?;
-            running.addresses.clone_from(&welcome.addresses);
-        }
-        let mut wanted = welcome.service_prefixes.clone();
-        if options.pods {
-            wanted.extend(&welcome.pod_prefixes);
-        }
-        board.step("setting routes");
-        let (gone, new) = difference(&running.routes, &wanted);
-        if !gone.is_empty() {
-            running.helper.remove_routes(&gone).await?;
-        }
-        if !new.is_empty() {
-            running.helper.add_routes(&new, options.overlap).await?;
-        }
-        running.routes = wanted;
-        board.done(list(&running.routes));
-
-        board.step("answering names");
-        let mut reverse = welcome.service_prefixes.clone();
-        reverse.extend(&welcome.pod_prefixes);
-        running
-            .names
-            .serve(&running.helper, &running.mirror, &welcome, reverse)
-            .await?;
-        board.done(welcome.cluster_domain.clone());
-        running.settled = progress.opened;
-    }
+    running.attachment.settle(&welcome, board).await?;
     board.step("proving names and packets");
     let proof = timeout(PROOF_WITHIN, prove(running, &welcome.cluster_domain)).await;
     match proof {
@@ -264,24 +246,6 @@ fn transport(options: &UpOptions) -> Transport {
         CarrierChoice::Udp => Transport::Udp,
         CarrierChoice::Stream => Transport::Stream,
     }
-}
-
-fn difference(had: &[IpNet], wanted: &[IpNet]) -> (Vec<IpNet>, Vec<IpNet>) {
-    let without = |all: &[IpNet], these: &[IpNet]| {
-        all.iter()
-            .filter(|net| !these.contains(net))
-            .copied()
-            .collect()
-    };
-    (without(had, wanted), without(wanted, had))
-}
-
-fn list(prefixes: &[IpNet]) -> String {
-    prefixes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn client_name() -> String {

@@ -1,5 +1,6 @@
 //! The daemon: runs as the user, holds the session, answers commands.
 
+mod attachment;
 mod board;
 mod connect_failure;
 mod connector;

@@ -7,7 +7,7 @@ use pmz_net::carrier::choice::{Carrier, PathReport};
 use serde_json::Value;
 
 use super::running::Running;
-use super::status::{AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Status, Traffic};
+use super::status::{AgentStatus, CarrierKind, CarrierStatus, Status, Traffic};
 use crate::session::CarrierState;
 
 /// A carrier in a word, with the time that it took.
@@ -28,28 +28,25 @@ pub(super) fn filler(running: &Running) -> Box<dyn Fn(&mut Status) + Send + Sync
         running.carriers.clone(),
     );
     let progress = running.progress.clone();
-    let (device, routes, server, context, namespace) = (
+    let (device, attachment, server, context, namespace) = (
         running.device.clone(),
-        running.routes.clone(),
+        running.attachment.clone(),
         running.server.clone(),
         running.context.clone(),
         running.namespace.clone(),
     );
-    let dns = running.names.address().map(|server| DnsStatus {
-        how: "resolv.conf".to_owned(),
-        server,
-        domain: running.names.domain.clone(),
-    });
     Box::new(move |status| {
         status.context.clone_from(&context);
         status.server = Some(server.clone());
         status.device = Some(device.clone());
-        status.routes.clone_from(&routes);
-        status.dns.clone_from(&dns);
+        let shown = attachment.shown();
+        status.routes = shown.routes;
+        status.dns = shown.dns;
         status.services = mirror.read().mirror.len() as u64;
         if let Some(welcome) = progress.borrow().welcome.clone() {
             status.addresses.clone_from(&welcome.addresses);
             status.mtu = Some(welcome.mtu);
+            status.networks = Some(welcome.networks.clone());
             status.agent = Some(AgentStatus {
                 namespace: namespace.clone(),
                 pod: welcome.agent.clone(),

@@ -1,17 +1,14 @@
 //! What stands between the daemon's start and its end, whichever agent is at the other side.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
 use pmz_net::session::Welcome;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::names::Names;
-use crate::helper::HelperClient;
+use super::attachment::Attachment;
 use crate::session::{self, Change, Link};
 
 /// What is known of the session from its changes.
@@ -33,17 +30,12 @@ pub(super) struct Running {
     pub(super) carriers: Arc<parking_lot::Mutex<session::CarrierState>>,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) device: String,
-    pub(super) routes: Vec<IpNet>,
-    pub(super) names: Names,
+    pub(super) attachment: Arc<Attachment>,
     pub(super) server: String,
     pub(super) context: String,
     pub(super) namespace: String,
-    /// The welcome that device, routes and names were set up for.
-    pub(super) settled: u64,
-    pub(super) addresses: Vec<IpAddr>,
     pub(super) stop: CancellationToken,
     pub(super) task: JoinHandle<anyhow::Result<()>>,
-    pub(super) helper: HelperClient,
 }
 
 impl Drop for Running {
@@ -71,6 +63,11 @@ pub(super) fn reporter(
                 tracing::info!(?carrier, "packets go this way now");
                 progress.carried = true;
                 mirror.mark_fresh();
+            }
+            Change::Networks(networks) => {
+                if let Some(welcome) = &mut progress.welcome {
+                    Arc::make_mut(welcome).networks = networks;
+                }
             }
             Change::Lost => {
                 progress.carried = false;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pmz_net::session::Networks;
 use serde::{Deserialize, Serialize};
 
 /// Where the daemon stands.
@@ -137,6 +138,9 @@ pub struct Status {
     /// What leads into the tunnel.
     #[serde(default)]
     pub routes: Vec<IpNet>,
+    /// The cluster's networks, and how the agent knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
     /// Names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,

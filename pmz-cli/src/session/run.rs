@@ -12,7 +12,7 @@ use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transpo
 use pmz_net::catalog::SharedMirror;
 use pmz_net::engine::probe::{Answer, Probe};
 use pmz_net::engine::{Paths, Via};
-use pmz_net::session::{Hello, PROTOCOL, ToClient, Welcome};
+use pmz_net::session::{Hello, Networks, PROTOCOL, ToClient, Welcome};
 use pmz_net::tunnel::Peer;
 use rand::RngCore;
 use tokio::sync::mpsc;
@@ -44,6 +44,8 @@ pub enum Change {
     Opened(Box<Welcome>),
     /// Packets go by this carrier, proven end to end.
     Carrier(Carrier),
+    /// The cluster's networks have changed.
+    Networks(Networks),
     /// No carrier answers any more.
     Lost,
     /// The control connection is gone, or back (`None`).
@@ -77,6 +79,8 @@ pub struct Session {
     state: Arc<Mutex<CarrierState>>,
     choice: Choice,
     candidates: HashSet<SocketAddr>,
+    /// The candidates as the agent told them last.
+    told: Vec<SocketAddr>,
     /// What leads into the tunnel: an address in there can't carry it.
     inside: Vec<IpNet>,
     streams: Option<Streams>,
@@ -119,6 +123,7 @@ impl Session {
             state: Arc::default(),
             choice,
             candidates: HashSet::new(),
+            told: Vec::new(),
             inside: Vec::new(),
             streams: None,
             stream_events: mpsc::channel(1).1,
@@ -186,7 +191,7 @@ impl Session {
         self.choice = Choice::new(self.options.transport, rand::rng().next_u64(), now);
         self.candidates.clear();
         self.token.clone_from(&welcome.token);
-        self.inside = inside(&welcome, self.options.pods);
+        self.inside = inside(&welcome.networks, self.options.pods);
         self.set_candidates(&welcome.udp_candidates);
         // The streams of the session before end here.
         self.streams = None;
@@ -207,8 +212,16 @@ impl Session {
         Ok(())
     }
 
+    fn set_networks(&mut self, networks: Networks) {
+        self.inside = inside(&networks, self.options.pods);
+        let candidates = std::mem::take(&mut self.told);
+        self.set_candidates(&candidates);
+        (self.report)(Change::Networks(networks));
+    }
+
     fn set_candidates(&mut self, candidates: &[SocketAddr]) {
         let now = Instant::now();
+        self.told = candidates.to_vec();
         // One that the tunnel leads to would answer through the tunnel, and then carry itself.
         let reaches = |to: &SocketAddr| !self.inside.iter().any(|net| net.contains(&to.ip()));
         let candidates: Vec<_> = candidates.iter().copied().filter(reaches).collect();
@@ -229,6 +242,7 @@ impl Session {
             ControlEvent::Open(agent, welcome) => {
                 (self.report)(Change::Control(None));
                 if welcome.token == self.token {
+                    self.set_networks(welcome.networks);
                     self.set_candidates(&welcome.udp_candidates);
                     return Ok(());
                 }
@@ -259,6 +273,7 @@ impl Session {
                 }
             }
             ToClient::Candidates { udp_candidates } => self.set_candidates(&udp_candidates),
+            ToClient::Networks(networks) => self.set_networks(networks),
             ToClient::Leaving { reason } => {
                 tracing::info!(
                     reason,
@@ -378,10 +393,10 @@ impl Session {
 }
 
 /// The prefixes that lead into the tunnel of that session.
-fn inside(welcome: &Welcome, pods: bool) -> Vec<IpNet> {
-    let mut inside = welcome.service_prefixes.clone();
+fn inside(networks: &Networks, pods: bool) -> Vec<IpNet> {
+    let mut inside = networks.services.prefixes.clone();
     if pods {
-        inside.extend(&welcome.pod_prefixes);
+        inside.extend(&networks.pods.prefixes);
     }
     inside
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::Style;
+use pmz_net::session::{Found, Network, Networks};
+
 use crate::daemon::{CarrierKind, State, Status};
 
 /// The status as lines of name and value.
@@ -52,6 +54,16 @@ pub fn text(status: &Status, style: Style) -> String {
     }
     if !status.routes.is_empty() {
         rows.push(("Routes", join(&status.routes)));
+    }
+    if let Some(Networks { services, pods }) = &status.networks {
+        rows.push((
+            "Networks",
+            format!(
+                "services {}; pods {}",
+                known(services, "the services seen"),
+                known(pods, "the pods seen")
+            ),
+        ));
     }
     if let Some(dns) = &status.dns {
         rows.push((
@@ -135,6 +147,18 @@ fn state(status: &Status, style: Style) -> String {
     }
 }
 
+/// How a network is known.
+fn known(network: &Network, seen: &str) -> String {
+    match network.found {
+        Found::Configured => "as the agent was told".to_owned(),
+        Found::ServiceCidr => "by ServiceCIDR objects".to_owned(),
+        Found::Refusal => "by the API server's refusal of an address outside".to_owned(),
+        Found::Nodes => "by the nodes' podCIDRs".to_owned(),
+        Found::Seen => format!("guessed from {seen}"),
+        Found::Other => "in some newer way".to_owned(),
+    }
+}
+
 fn join<T: ToString>(list: &[T]) -> String {
     list.iter()
         .map(ToString::to_string)
@@ -205,6 +229,13 @@ mod tests {
                 server: "100.64.0.2".parse().unwrap(),
                 domain: "cluster.local".to_owned(),
             }),
+            networks: Some(Networks {
+                services: Network {
+                    prefixes: vec!["10.96.0.0/16".parse().unwrap()],
+                    found: Found::ServiceCidr,
+                },
+                pods: Network::default(),
+            }),
             services: 14,
             reconnects: 1,
             last_fault: Some(Fault {
@@ -225,6 +256,7 @@ mod tests {
             "Carrier     UDP to 192.0.2.7:51820 (fastest of 2)\n",
             "Round trip  0.8 ms\n",
             "Device      pmz0, MTU 1280\n",
+            "Networks    services by ServiceCIDR objects; pods guessed from the pods seen\n",
             "Names       14 services below cluster.local, by resolv.conf\n",
             "Received    12 MB, 0 packets\n",
             "Dropped     3 wrong-source\n",

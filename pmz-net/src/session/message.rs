@@ -100,14 +100,50 @@ pub struct Welcome {
     /// What the agent can do.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
-    /// What leads into the cluster: service prefixes.
-    pub service_prefixes: Vec<IpNet>,
-    /// Pods' prefixes.
-    pub pod_prefixes: Vec<IpNet>,
+    /// What leads into the cluster.
+    pub networks: Networks,
     /// The cluster's DNS domain, `cluster.local` mostly.
     pub cluster_domain: String,
     /// The largest inner packet that is safe on every carrier, in bytes.
     pub mtu: u16,
+}
+
+/// The cluster's networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Networks {
+    /// Of ClusterIPs.
+    pub services: Network,
+    /// Of pods.
+    pub pods: Network,
+}
+
+/// A network, and what it is known from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its prefixes, sorted, none within another.
+    pub prefixes: Vec<IpNet>,
+    /// How they were found.
+    pub found: Found,
+}
+
+/// How a network was found, surest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// Somebody told the agent.
+    Configured,
+    /// ServiceCIDR objects.
+    ServiceCidr,
+    /// The API server named it when it refused an address outside (a dry run; nothing was made).
+    Refusal,
+    /// The nodes' `podCIDRs`.
+    Nodes,
+    /// A guess around the addresses that were seen.
+    #[default]
+    Seen,
+    /// Some way that a newer agent has.
+    #[serde(other)]
+    Other,
 }
 
 /// Why not.
@@ -151,6 +187,8 @@ pub enum ToClient {
         /// As in [`Welcome::udp_candidates`].
         udp_candidates: Vec<SocketAddr>,
     },
+    /// The cluster's networks have changed.
+    Networks(Networks),
     /// Answer to [`ToAgent::Ping`].
     Pong {
         /// As in the ping.

@@ -10,7 +10,8 @@ pub mod codec;
 mod message;
 
 pub use message::{
-    Answer, Capability, Hello, Open, PROTOCOL, Refusal, RefusalReason, ToAgent, ToClient, Welcome,
+    Answer, Capability, Found, Hello, Network, Networks, Open, PROTOCOL, Refusal, RefusalReason,
+    ToAgent, ToClient, Welcome,
 };
 
 /// The largest frame: a catalog of some 20,000 services.

@@ -67,7 +67,8 @@ async fn device(world: &World, key: &StaticSecret, welcome: &Welcome) -> Result<
     let laptop = world.playground().laptop();
     let device = WireguardGo::start(laptop.command(WIREGUARD_GO), INTERFACE)?;
     let peer = STANDARD.decode(&welcome.public_key)?;
-    let prefixes = [&welcome.service_prefixes[..], &welcome.pod_prefixes[..]].concat();
+    let networks = &welcome.networks;
+    let prefixes = [&networks.services.prefixes[..], &networks.pods.prefixes[..]].concat();
     let config = WireguardConfig {
         private_key: key.to_bytes(),
         listen_port: 0,
