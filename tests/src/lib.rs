@@ -2,6 +2,7 @@
 
 mod binary;
 mod client;
+pub mod lab;
 mod scene;
 mod sight;
 mod wireguard;
