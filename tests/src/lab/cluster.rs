@@ -1,12 +1,12 @@
 //! The cluster: its commands, and what is deployed in it.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use pmz_cli::cluster::AGENT_SELECTOR;
 use tokio::io::AsyncWriteExt;
 
 use super::reaper::{self, Reaper};
@@ -109,17 +109,14 @@ impl Lab {
         command
     }
 
-    /// Runs kubectl as the administrator, and gives what it wrote.
+    /// Runs kubectl as the administrator, with those words as arguments, and gives what it wrote.
     ///
     /// # Errors
-    /// Where it fails, with its words.
-    pub async fn ask<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
+    /// Where it fails, with what it said.
+    pub async fn ask(&self, words: &str) -> Result<String> {
         let mut command = self.kubectl();
-        command.args(arguments);
-        said(run(command).await?).with_context(|| {
-            let words = arguments.iter().map(|a| a.as_ref().to_string_lossy());
-            format!("kubectl {}", words.collect::<Vec<_>>().join(" "))
-        })
+        command.args(words.split_whitespace());
+        said(run(command).await?).with_context(|| format!("kubectl {words}"))
     }
 
     /// `kubectl apply`, of the objects in a text.
@@ -202,6 +199,31 @@ impl Lab {
         self.kubeconfig(user).await
     }
 
+    /// Waits until a pod is ready.
+    ///
+    /// # Errors
+    /// When it is not in 25 seconds, with its events.
+    pub async fn ready(&self, namespace: &str, pod: &str) -> Result<()> {
+        let wait = format!("wait --for=condition=Ready --timeout=25s -n {namespace} pod/{pod}");
+        let Err(error) = self.ask(&wait).await else {
+            return Ok(());
+        };
+        let describe = format!("describe -n {namespace} pod/{pod}");
+        Err(error.context(self.ask(&describe).await.unwrap_or_default()))
+    }
+
+    /// The node of the agent that all share.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn agent_node(&self) -> Result<String> {
+        let get = format!("get pods -n {AGENT_NAMESPACE} -l {AGENT_SELECTOR}");
+        let node = format!("{get} -o jsonpath={{.items[0].spec.nodeName}}");
+        let node = self.ask(&node).await?;
+        ensure!(!node.is_empty(), "the agent is on no node");
+        Ok(node)
+    }
+
     /// A laptop on the cluster's lan, with that kubeconfig. It ends when dropped.
     ///
     /// # Errors
@@ -225,7 +247,8 @@ pub(super) fn said(ran: Ran) -> Result<String> {
     Ok(ran.stdout)
 }
 
-fn succeed(mut command: Command) -> Result<String> {
+/// Runs a command to its end, blocking, and gives what it wrote.
+pub(super) fn succeed(mut command: Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| command.get_program().display().to_string())?;

@@ -4,6 +4,7 @@
 mod cluster;
 mod image;
 mod laptop;
+mod programs;
 mod reaper;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 
 pub use cluster::{AGENT_NAMESPACE, Lab, NEEDED};
 pub use laptop::Laptop;
+pub use programs::Programs;
 
 /// The folder with the lab's commands: up, down, attach, load-image, kubectl, kubeconfig, node.
 const LAB: &str = "PMZ_LAB";
@@ -39,7 +41,7 @@ static TURNS: RwLock<()> = RwLock::new(());
 /// When the test fails, or does not end.
 pub fn on_cluster<F>(test: &str, uses: Uses, play: F)
 where
-    F: AsyncFnOnce(&Lab) -> Result<()>,
+    F: AsyncFnOnce(&'static Lab) -> Result<()>,
 {
     let Some(folder) = std::env::var_os(LAB).filter(|folder| !folder.is_empty()) else {
         println!("skipped: {test}: no cluster (set {LAB} or KUBECONFIG_E2E)");
