@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod daemon;
 pub mod failure;
 pub mod helper;
+pub mod image;
 pub mod playground;
 pub mod session;
 pub mod show;

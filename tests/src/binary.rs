@@ -21,17 +21,13 @@ pub fn pmz_binary() -> Result<PathBuf> {
 }
 
 fn find() -> Result<PathBuf> {
-    // target/<profile>/deps/<this test>
-    let test = env::current_exe()?;
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .context("the test is in no target folder")?;
+    let folder = profile_folder()?;
     let binary = folder.join("pmz");
-    if let Some(cargo) = env::var_os("CARGO")
-        && !is_fresh(&binary)
+    if !is_fresh(&binary)
+        && let Some(mut cargo) = cargo(&folder, "build")?
     {
-        build(Path::new(&cargo), folder)?;
+        cargo.args(["-p", "pmz-cli", "--bin", "pmz"]);
+        succeed(cargo)?;
     }
     ensure!(
         binary.exists(),
@@ -39,6 +35,16 @@ fn find() -> Result<PathBuf> {
         binary.display()
     );
     Ok(binary)
+}
+
+/// Where cargo puts what it builds with this test's profile.
+pub(crate) fn profile_folder() -> Result<PathBuf> {
+    // target/<profile>/deps/<this test>
+    let test = env::current_exe()?;
+    let folder = test.ancestors().nth(2);
+    Ok(folder
+        .context("the test is in no target folder")?
+        .to_owned())
 }
 
 /// Whether the binary is newer than every source that it is made of.
@@ -74,7 +80,11 @@ fn is_fresh(binary: &Path) -> bool {
     true
 }
 
-fn build(cargo: &Path, folder: &Path) -> Result<()> {
+/// A command of cargo's for this test's profile; `None` where the test was not started by cargo.
+pub(crate) fn cargo(folder: &Path, verb: &str) -> Result<Option<Command>> {
+    let Some(cargo) = env::var_os("CARGO") else {
+        return Ok(None);
+    };
     let target = folder.parent().context("no target folder")?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -89,14 +99,17 @@ fn build(cargo: &Path, folder: &Path) -> Result<()> {
             command.env_remove(name);
         }
     }
-    let output = command
-        .args(["build", "--quiet", "-p", "pmz-cli", "--bin", "pmz"])
-        .args(["--profile", profile, "--target-dir"])
+    command
+        .args([verb, "--quiet", "--profile", profile, "--target-dir"])
         .arg(target)
         .arg("--manifest-path")
-        .arg(manifest)
-        .output()
-        .context("run cargo")?;
+        .arg(manifest);
+    Ok(Some(command))
+}
+
+/// Runs such a command.
+pub(crate) fn succeed(mut cargo: Command) -> Result<()> {
+    let output = cargo.output().context("run cargo")?;
     ensure!(
         output.status.success(),
         "pmz does not build: {}",

@@ -2,6 +2,7 @@
 
 mod binary;
 mod client;
+pub mod lab;
 mod scene;
 mod sight;
 mod wireguard;
@@ -9,5 +10,7 @@ mod wireguard;
 pub use binary::pmz_binary;
 pub use client::{Http, connect, socket, udp};
 pub use scene::{LINK_AS_A_CABLE, options, scene};
-pub use sight::{Log, Ran, eventually, run, script, status, wait_for_carrier, wait_for_state};
+pub use sight::{
+    Log, Ran, eventually, run, run_for, script, status, wait_for_carrier, wait_for_state,
+};
 pub use wireguard::{WIREGUARD_GO, WireguardConfig, WireguardGo};

@@ -34,12 +34,20 @@ pub struct Ran {
 /// # Errors
 /// Where it can't be run, or does not end.
 pub async fn run(command: std::process::Command) -> Result<Ran> {
+    run_for(command, COMMAND).await
+}
+
+/// As [`run`], for a command that takes longer than others.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_for(command: std::process::Command, within: Duration) -> Result<Ran> {
     let begun = Instant::now();
     let output = Command::from(command)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = timeout(COMMAND, output)
+    let output = timeout(within, output)
         .await
         .context("the command does not end")??;
     Ok(Ran {

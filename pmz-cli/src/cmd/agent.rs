@@ -1,5 +1,7 @@
 //! `pmz agent serve`: the in-cluster end, out of the same binary.
 
+mod image;
+
 use std::process::ExitCode as Code;
 
 use clap::{Args, Subcommand};
@@ -18,10 +20,15 @@ pub(super) struct AgentArgs {
 enum AgentVerb {
     /// Serve clients, until SIGTERM
     Serve(Box<pmz_agent::Args>),
+    /// Write the agent's container image, without Docker
+    Image(image::ImageArgs),
 }
 
 pub(super) fn run(args: AgentArgs, verbose: u8) -> Result<Code, Failure> {
-    let AgentVerb::Serve(args) = args.verb;
+    let args = match args.verb {
+        AgentVerb::Serve(args) => args,
+        AgentVerb::Image(args) => return image::run(&args),
+    };
     let filter = crate::daemon::log_filter(verbose, "info");
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,0 +1,82 @@
+//! Takes a cluster away when the tests' process ends, however it ends.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Waits for the end of its standard input, which is that of the tests' process; then takes the cluster
+/// away and with it the file that says that there is one.
+const SCRIPT: &str = r#"while read -r _; do :; done; "$1/down" --name "$2" 1>&2 && rm -f "$3""#;
+
+/// A process that outlives this one for as long as taking the cluster away takes. It holds a lock on a
+/// file that is called by the cluster's name: one that nobody holds is of a run whose reaper was killed.
+pub(super) struct Reaper {
+    /// Its standard input, among others.
+    _process: Child,
+}
+
+impl Reaper {
+    /// To be started before the cluster is.
+    pub(super) fn start(lab: &Path, cluster: &str) -> Result<Self> {
+        let path = folder()?.join(cluster);
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| path.display().to_string())?;
+        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            bail!("another process has a cluster {cluster}");
+        };
+        let process = Command::new("sh")
+            .args(["-c", SCRIPT, "reaper"])
+            .arg(lab)
+            .arg(cluster)
+            .arg(&path)
+            // The lock belongs to the open file, and so to whoever has it.
+            .stdout(lock.try_clone()?)
+            .stdin(Stdio::piped())
+            // Ctrl-C is for the tests; this one has to clean up after them.
+            .process_group(0)
+            .spawn()
+            .context("start the shell that takes the cluster away at the end")?;
+        // Dropping a Flock unlocks the file for all who have it open; closing it only does not.
+        std::mem::forget(lock);
+        Ok(Self { _process: process })
+    }
+}
+
+/// Takes away the clusters of runs that were killed together with their reapers.
+pub(super) fn clear_leftovers(lab: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder()?)? {
+        let path = entry?.path();
+        let (Some(name), Ok(file)) = (path.file_name(), File::open(&path)) else {
+            continue;
+        };
+        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            continue;
+        };
+        let output = Command::new(lab.join("down"))
+            .arg("--name")
+            .arg(name)
+            .output()
+            .with_context(|| lab.join("down").display().to_string())?;
+        ensure!(
+            output.status.success(),
+            "the cluster {} of a run that was killed can't be taken away: {}",
+            name.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join("pmz-tests-clusters");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}

@@ -1,0 +1,85 @@
+//! What the agent and its users may do, and what they are told where they may not.
+
+use anyhow::ensure;
+use pmz_tests::lab::{AGENT_NAMESPACE, Uses, on_cluster};
+
+#[test]
+fn the_agent_is_ready_where_pod_security_restricted_is_enforced() {
+    on_cluster("restricted", Uses::Shared, async |lab| {
+        let label = r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}";
+        let level = lab
+            .ask(&format!(
+                "get namespace {AGENT_NAMESPACE} -o jsonpath={label}"
+            ))
+            .await?;
+        ensure!(level == "restricted", "{level:?}");
+        // That the label means something: a pod with less care is refused.
+        let careless = "run careless --image=localhost/busybox:1";
+        let refused = lab.ask(&format!("{careless} -n {AGENT_NAMESPACE}")).await;
+        let Err(error) = refused else {
+            anyhow::bail!("a careless pod is let in");
+        };
+        ensure!(format!("{error:#}").contains("restricted"), "{error:#}");
+        let get = format!("get deployment pmz-agent -n {AGENT_NAMESPACE}");
+        let ready = lab
+            .ask(&format!("{get} -o jsonpath={{.status.readyReplicas}}"))
+            .await?;
+        ensure!(ready == "1", "{ready:?} replicas are ready");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_missing_verb_is_named_with_the_line_that_checks_it() {
+    on_cluster("missing_verbs", Uses::Shared, async |lab| {
+        let cases: [(&str, &[&str], &str, &str); 3] = [
+            (
+                "nolist",
+                &["pods:get", "pods/portforward:get,create"],
+                "list pods",
+                "kubectl auth can-i list pods -n pmz",
+            ),
+            (
+                "noget",
+                &["pods:get,list", "pods/portforward:create"],
+                "get",
+                "kubectl auth can-i get pods --subresource=portforward -n pmz",
+            ),
+            (
+                "nocreate",
+                &["pods:get,list", "pods/portforward:get"],
+                "create",
+                "kubectl auth can-i create pods --subresource=portforward -n pmz",
+            ),
+        ];
+        for (user, rules, verb, check) in cases {
+            lab.allow(user, AGENT_NAMESPACE, rules).await?;
+            let kubeconfig = lab.kubeconfig(user).await?;
+            let laptop = lab.laptop(user, &kubeconfig).await?;
+            let ran = laptop.run_pmz(&["up"]).await?;
+            let said = &ran.stderr;
+            ensure!(ran.code == Some(4), "{user}: {ran:?}");
+            ensure!(
+                said.contains(verb) && said.contains(check),
+                "{user}: {said}"
+            );
+            ensure!(
+                said.contains(&format!("in namespace {AGENT_NAMESPACE:?}")),
+                "{said}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn getting_pods_by_name_is_for_kubectl_and_pmz_connects_without() {
+    on_cluster("no_get_pods", Uses::Shared, async |lab| {
+        let rules = ["pods:list", "pods/portforward:get,create"];
+        lab.allow("nogetpods", AGENT_NAMESPACE, &rules).await?;
+        let kubeconfig = lab.kubeconfig("nogetpods").await?;
+        let laptop = lab.laptop("nogetpods", &kubeconfig).await?;
+        laptop.up(&[]).await?;
+        Ok(())
+    });
+}

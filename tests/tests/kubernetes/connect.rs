@@ -1,0 +1,102 @@
+//! Connecting, by a user with no more rights than that needs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pmz_tests::lab::{Lab, Laptop, Uses, on_cluster};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::workload::web;
+
+const ANSWER: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_user_with_the_four_rights_connects_and_reaches_services_by_name() {
+    on_cluster("four_rights", Uses::Shared, async |lab| {
+        web(lab, "hello", None).await?;
+        let kubeconfig = lab.developer("ann").await?;
+        let laptop = lab.laptop("ann", &kubeconfig).await?;
+        laptop.up(&[]).await?;
+        for url in [
+            "http://web.hello.svc/",
+            "http://web.hello.svc.cluster.local/",
+        ] {
+            let body = laptop.get(url).await?;
+            ensure!(body == "hello from hello\n", "{url}: {body:?}");
+        }
+        for family in ["-4", "-6"] {
+            let script = format!("curl -sS --fail --max-time 10 {family} http://web.hello.svc/");
+            laptop.script(&script).await?;
+        }
+        cluster_dns(lab, &laptop)
+            .await
+            .context("the cluster's DNS")?;
+
+        // Nothing is left, and names are as they were.
+        let ran = laptop.run_pmz(&["down"]).await?;
+        ensure!(ran.code == Some(0), "{ran:?}");
+        let left = laptop.script("ip -br link; cat /etc/resolv.conf").await?;
+        ensure!(!left.contains("pmz0") && !left.contains("svc"), "{left}");
+        Ok(())
+    });
+}
+
+/// UDP there and back: what the cluster's DNS says of its API server's Service.
+async fn cluster_dns(lab: &Lab, laptop: &Laptop) -> Result<()> {
+    let expected = addresses(lab, "default", "kubernetes").await?;
+    let expected = *expected.first().context("no ClusterIP")?;
+    let servers = addresses(lab, "kube-system", "kube-dns").await?;
+    ensure!(servers.len() == 2, "of both families: {servers:?}");
+    for server in servers {
+        let answer = query(laptop, SocketAddr::new(server, 53)).await?;
+        // An A record's data are the last bytes of an answer that has nothing else.
+        let IpAddr::V4(v4) = expected else {
+            anyhow::bail!("{expected} is not of the first family");
+        };
+        ensure!(
+            answer.windows(4).any(|w| w == v4.octets()),
+            "{server} answers without {v4}: {answer:?}"
+        );
+    }
+    Ok(())
+}
+
+async fn addresses(lab: &Lab, namespace: &str, service: &str) -> Result<Vec<IpAddr>> {
+    let get = format!("get service {service} -n {namespace}");
+    let text = lab
+        .ask(&format!("{get} -o jsonpath={{.spec.clusterIPs[*]}}"))
+        .await?;
+    let parsed: Result<Vec<IpAddr>, _> = text.split_whitespace().map(str::parse).collect();
+    Ok(parsed?)
+}
+
+/// Asks for the address of `kubernetes.default.svc.cluster.local` (RFC 1035, 4.1).
+async fn query(laptop: &Laptop, server: SocketAddr) -> Result<Vec<u8>> {
+    let any: SocketAddr = if server.is_ipv4() {
+        "0.0.0.0:0".parse()?
+    } else {
+        "[::]:0".parse()?
+    };
+    let socket = laptop.machine().in_netns(|| {
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    })??;
+    let id = [0x70, 0x6d];
+    let mut message = [&id[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for label in ["kubernetes", "default", "svc", "cluster", "local"] {
+        message.push(u8::try_from(label.len())?);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    socket.connect(server).await?;
+    socket.send(&message).await?;
+    let mut answer = [0; 512];
+    let len = timeout(ANSWER, socket.recv(&mut answer))
+        .await
+        .with_context(|| format!("{server} does not answer"))??;
+    ensure!(answer[..2] == id, "an answer to something else");
+    Ok(answer[..len].to_vec())
+}

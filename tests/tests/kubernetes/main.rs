@@ -1,0 +1,8 @@
+//! The whole product on a real Kubernetes: API server, kubelets, kube-proxy, CoreDNS, containers.
+
+mod access;
+mod clients;
+mod connect;
+mod servers;
+mod traffic;
+mod workload;
