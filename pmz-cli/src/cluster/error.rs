@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::{ExitCode, Failure};
+use crate::failure::{ExitCode, Failure, Offer};
 
 /// How RBAC refuses to let somebody give rights that they don't have.
 const ESCALATION: &str = "attempting to grant RBAC permissions";
@@ -296,10 +296,18 @@ impl ClusterError {
             Self::Refused { .. } => {
                 "Its words name the rule; who set it up in the cluster can change it".to_owned()
             }
-            Self::Forbidden { action, .. } => format!(
-                "Ask the cluster's administrator for a Role that allows it; {} tells when it does",
-                action.can_i()
-            ),
+            Self::Forbidden { action, .. } => {
+                let role = if action.namespace.is_some() {
+                    "Role"
+                } else {
+                    "ClusterRole"
+                };
+                let tell = if action.verbs.len() == 1 { "tells" } else { "tell" };
+                format!(
+                    "Ask the cluster's administrator for a {role} that allows it; {} {tell} when it does",
+                    action.can_i()
+                )
+            }
             Self::NoAgent { namespace } => format!(
                 "`pmz agent deploy` or `pmz up --deploy` installs it, where you may; -n names another \
                  namespace; `kubectl get pods -n {namespace} -l {}` shows what pmz looks for",
@@ -320,7 +328,11 @@ impl ClusterError {
 impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
         let cause = crate::failure::capital(&error.to_string());
-        Self::new(error.code(), cause, error.next())
+        let mut failure = Self::new(error.code(), cause, error.next());
+        if let ClusterError::NoAgent { .. } = error {
+            failure.offer = Some(Offer::Deploy);
+        }
+        failure
     }
 }
 

@@ -198,6 +198,12 @@ fn broken(error: &io::Error) -> Failure {
     )
 }
 
+/// The command line, for tests of what calls this program.
+#[cfg(test)]
+pub(crate) fn command_for_tests() -> clap::Command {
+    Cli::command()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::DeployError;
 use super::manifest::{MANAGED_BY, MANAGER, Manifest, NAME};
@@ -35,15 +35,21 @@ pub(super) async fn apply(
                 retry(cluster, &mut object).await?;
                 apply_one(cluster, &object, force).await?;
             }
-            _ => {
-                apply_one(cluster, object, force).await?;
-            }
+            _ => match apply_one(cluster, object, force).await {
+                Err(DeployError::Cluster(refused @ ClusterError::Forbidden { .. })) => {
+                    is_there(cluster, object, refused).await?;
+                }
+                applied => applied?,
+            },
         }
     }
     for object in &manifest.unwanted {
-        if let Some(found) = find(cluster, object).await?
-            && is_managed(&found)
-        {
+        let found = match find(cluster, object).await {
+            // Who may not even look has not made one before.
+            Err(ClusterError::Forbidden { .. }) => None,
+            found => found?,
+        };
+        if let Some(found) = found.filter(is_managed) {
             board.restate(format!("deleting {}", object.title()));
             super::delete::delete(cluster, object, &found).await?;
         }
@@ -64,6 +70,37 @@ async fn is_ours(cluster: &Cluster, object: &Object) -> Result<bool, DeployError
         });
     }
     Ok(is_managed(&found))
+}
+
+/// What may not be applied may have been by somebody else: a cluster administrator who gives the agent its
+/// rights, and leaves the rest to a team.
+async fn is_there(
+    cluster: &Cluster,
+    object: &Object,
+    refused: ClusterError,
+) -> Result<(), ClusterError> {
+    match find(cluster, object).await {
+        Ok(Some(found)) if contains(&found.data, &object.value) => Ok(()),
+        _ => Err(refused),
+    }
+}
+
+/// Whether all that is `wanted` of an object, but for what names it, stands in what was found.
+fn contains(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind" | "metadata"))
+            .all(|(key, value)| found.get(key).is_some_and(|found| contains(found, value))),
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len()
+                && found
+                    .iter()
+                    .zip(wanted)
+                    .all(|(found, wanted)| contains(found, wanted))
+        }
+        _ => found == wanted,
+    }
 }
 
 pub(super) fn is_managed(object: &DynamicObject) -> bool {

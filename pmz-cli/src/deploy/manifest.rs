@@ -254,3 +254,6 @@ fn resources(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,14 @@ mod options;
 mod quantity;
 mod reason;
 mod rollout;
+mod status;
 
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
+use crate::config::Config;
 use crate::daemon::Board;
+use crate::failure::Failure;
 
 pub use delete::{Deleted, delete_agent};
 pub use error::DeployError;
@@ -28,6 +31,7 @@ pub use options::{
     AgentOptions, Amount, BadOption, Expose, Label, NatMode, PullPolicy, Toleration,
 };
 pub use quantity::Quantity;
+pub use status::{AgentReport, Exposure, PodReport, Replicas, Warning, agent_report};
 
 /// How long pods may take to be ready, where nothing else is said: a pull by a slow registry included.
 pub const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -54,4 +58,24 @@ pub async fn deploy_agent(
     let pods = if ready == 1 { "pod" } else { "pods" };
     board.done(format!("{ready} {pods} ready"));
     Ok(ready)
+}
+
+/// Deploys an agent with the user's configuration, where the cluster has none.
+///
+/// # Errors
+/// As [`deploy_agent`]; where the config file can't be used.
+pub async fn deploy_missing(cluster: &Cluster, board: &Board) -> Result<(), Failure> {
+    match cluster.find_agents().await {
+        Err(ClusterError::NoAgent { .. }) => {}
+        // One that is there, but not ready, is not this one's to change; who connects hears of it.
+        Ok(_) | Err(ClusterError::AgentNotReady { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let config = Config::load()?;
+    let named = std::env::var(image::VARIABLE).ok();
+    let image = image::choose(named.as_deref(), &config).map_err(DeployError::from)?;
+    let manifest = Manifest::new(&AgentOptions::default(), cluster.namespace(), &image)
+        .map_err(DeployError::from)?;
+    deploy_agent(cluster, &manifest, false, READY_WITHIN, board).await?;
+    Ok(())
 }

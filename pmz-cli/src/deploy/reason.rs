@@ -12,6 +12,9 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Starts that an agent gets before its ending is taken for its habit.
 const STARTS: i32 = 3;
 
+const IMAGE_IS_WRONG: &str = "The image must hold pmz as /pmz, for the node's architecture: name another \
+                              with --image";
+
 /// What was seen of an agent in its namespace.
 pub(super) struct Seen<'a> {
     pub(super) deployment: &'a Deployment,
@@ -236,7 +239,10 @@ fn stuck(pod: &Pod, container: &ContainerStatus, events: &Shared<Event>) -> Opti
             reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError"),
         ) => {
             let what = format!("pod {name}: {reason}: {}", words.unwrap_or_default());
-            let next = format!("`kubectl describe pod {name} -n {namespace}` says more");
+            let next = match reason {
+                "RunContainerError" => IMAGE_IS_WRONG.to_owned(),
+                _ => format!("`kubectl describe pod {name} -n {namespace}` says more"),
+            };
             Some(Problem::new(what, next, reason != "CreateContainerError"))
         }
         _ => {
@@ -256,9 +262,7 @@ fn stuck(pod: &Pod, container: &ContainerStatus, events: &Shared<Event>) -> Opti
             };
             let next = match reason {
                 "OOMKilled" => "Give it more with --limit memory=2Gi".to_owned(),
-                "StartError" | "ContainerCannotRun" => {
-                    "The image must hold pmz as /pmz: name another with --image".to_owned()
-                }
+                "StartError" | "ContainerCannotRun" => IMAGE_IS_WRONG.to_owned(),
                 _ => format!("`kubectl logs {name} -n {namespace} --previous` says more"),
             };
             let starts = container.restart_count + 1;
@@ -318,3 +322,6 @@ pub(super) fn when(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
         .or(event.event_time.as_ref().map(|at| at.0))
         .or(event.metadata.creation_timestamp.as_ref().map(|at| at.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod deploy;
 mod manifest;
 mod probe;
 mod serve;
+mod status;
 
 use std::future::Future;
 use std::process::ExitCode as Code;
@@ -30,6 +31,8 @@ enum AgentVerb {
     Deploy(Box<deploy::DeployArgs>),
     /// Print the manifest that `deploy` applies, for kubectl and GitOps
     Manifest(Box<manifest::ManifestArgs>),
+    /// Tell how the agent in the cluster does
+    Status(status::StatusArgs),
     /// Delete what `deploy` made, and nothing else
     Delete(delete::DeleteArgs),
     /// Serve clients, until SIGTERM
@@ -52,6 +55,7 @@ pub(super) fn run(global: &Global, args: AgentArgs) -> Result<Code, Failure> {
         AgentVerb::Deploy(args) => deploy::run(global, &args),
         AgentVerb::Manifest(args) => manifest::run(global, &args),
         AgentVerb::Delete(args) => delete::run(global, &args),
+        AgentVerb::Status(args) => status::run(global, &args),
         AgentVerb::Serve(args) => serve::run(*args, global.verbose),
         AgentVerb::Probe(args) => Ok(probe::run(&args)),
     }
