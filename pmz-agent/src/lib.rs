@@ -5,11 +5,13 @@ mod addresses;
 mod args;
 mod control;
 mod egress;
+mod probe;
 mod run;
 mod sessions;
 pub mod watch;
 
 pub use args::Args;
+pub use probe::{ProbeArgs, probe};
 pub use run::run;
 
 /// The control port, on the pod's loopback: the way in is the API server's port-forward.

@@ -210,15 +210,16 @@ fn add_refusal(error: &AddPeerError) -> Refusal {
 /// Who is older, and what mends it.
 pub(crate) fn version_refusal(protocol: u32, version: &str) -> Refusal {
     let own = env!("CARGO_PKG_VERSION");
-    let mend = if protocol < PROTOCOL {
-        "the client is older: upgrade pmz on this machine"
+    let message = if protocol < PROTOCOL {
+        format!(
+            "pmz on this machine, version {version}, is older than the agent: it speaks protocol {protocol}, \
+             the agent, version {own}, speaks {PROTOCOL}; upgrade pmz on this machine to {own}"
+        )
     } else {
-        "the agent is older: deploy the client's version with `pmz agent deploy`"
+        format!(
+            "the agent, version {own}, is older than pmz on this machine: it speaks protocol {PROTOCOL}, \
+             version {version} here speaks {protocol}; `pmz agent deploy` brings the agent up to date"
+        )
     };
-    refusal(
-        RefusalReason::Version,
-        &format!(
-            "client {version} speaks protocol {protocol}, agent {own} speaks protocol {PROTOCOL}; {mend}"
-        ),
-    )
+    refusal(RefusalReason::Version, &message)
 }

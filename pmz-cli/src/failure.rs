@@ -37,6 +37,17 @@ pub struct Failure {
     pub cause: String,
     /// What to do next: a sentence.
     pub next: String,
+    /// What pmz itself could do about it, if it is asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
+}
+
+/// A remedy that takes the user's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offer {
+    /// Deploy an agent.
+    Deploy,
 }
 
 impl Failure {
@@ -46,6 +57,7 @@ impl Failure {
             code,
             cause: cause.into(),
             next: next.into(),
+            offer: None,
         }
     }
 }

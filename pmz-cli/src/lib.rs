@@ -2,7 +2,9 @@
 
 pub mod cluster;
 pub mod cmd;
+pub mod config;
 pub mod daemon;
+pub mod deploy;
 pub mod failure;
 pub mod helper;
 pub mod image;

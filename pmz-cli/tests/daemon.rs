@@ -110,6 +110,7 @@ fn bench(foreground: bool) -> Bench {
         namespace: "pmz".to_owned(),
     };
     let options = UpOptions {
+        deploy: false,
         target,
         carrier: CarrierChoice::Auto,
         pods: true,

@@ -90,7 +90,7 @@ fn agent(pod: &Pod, namespace: &str) -> Option<AgentPod> {
 }
 
 /// What a pod does instead of serving; `None` for one that is ready.
-fn state(pod: &Pod) -> Option<String> {
+pub(crate) fn state(pod: &Pod) -> Option<String> {
     if pod.metadata.deletion_timestamp.is_some() {
         return Some("being deleted".to_owned());
     }

@@ -1,6 +1,7 @@
 //! The connection to the API server, on sockets of pmz's own making: an agent's port-forward is the tunnel's
 //! carrier, and how its TCP sends decides how fast the tunnel is.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -114,6 +115,35 @@ impl Cluster {
     /// The agent's namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// For requests of other kinds than this module makes.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Awaits the answer to a request for a limited time. `what` is what it does ("list pods"), `action` the
+    /// right that it takes.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub(crate) async fn ask<T>(
+        &self,
+        what: impl Into<Cow<'static, str>>,
+        action: Action,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ClusterError> {
+        self.peer.ask(what, action, request).await
+    }
+
+    /// What a request's failure means to the user.
+    pub(crate) fn explain(
+        &self,
+        what: impl Into<Cow<'static, str>>,
+        action: Action,
+        error: &kube::Error,
+    ) -> ClusterError {
+        self.peer.map(what.into(), action, error)
     }
 
     /// Asks the API server whether it is there, whoever asks.

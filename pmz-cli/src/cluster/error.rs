@@ -1,62 +1,92 @@
 //! What can be wrong between this machine and the agent, and what to do about it.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::{ExitCode, Failure};
+use crate::failure::{ExitCode, Failure, Offer};
+
+/// How RBAC refuses to let somebody give rights that they don't have.
+const ESCALATION: &str = "attempting to grant RBAC permissions";
 
 /// What was asked of the API server: names the right that is missing when it says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// The verbs that it takes, most telling first.
     pub verbs: &'static [&'static str],
-    /// The resource.
-    pub resource: &'static str,
+    /// The resource, with its API group where it has one, as kubectl takes it: `deployments.apps`.
+    pub resource: Cow<'static, str>,
     /// The subresource, where it is one.
     pub subresource: Option<&'static str>,
-    /// Its namespace.
-    pub namespace: String,
+    /// Its namespace; `None` where the whole cluster is meant.
+    pub namespace: Option<String>,
 }
 
 impl Action {
-    pub(crate) fn list_pods(namespace: &str) -> Self {
+    /// Verbs on a resource of the whole cluster, such as `namespaces`, or `deployments.apps` in any namespace.
+    pub fn new(verbs: &'static [&'static str], resource: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            verbs: &["list"],
-            resource: "pods",
+            verbs,
+            resource: resource.into(),
             subresource: None,
-            namespace: namespace.to_owned(),
+            namespace: None,
         }
+    }
+
+    /// The same in one namespace only.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// The same on a subresource.
+    #[must_use]
+    pub fn on(mut self, subresource: &'static str) -> Self {
+        self.subresource = Some(subresource);
+        self
+    }
+
+    pub(crate) fn list_pods(namespace: &str) -> Self {
+        Self::new(&["list"], "pods").within(namespace)
     }
 
     pub(crate) fn port_forward(namespace: &str) -> Self {
-        Self {
-            // A WebSocket port-forward is a GET, and newer API servers want `create` beside.
-            verbs: &["get", "create"],
-            resource: "pods",
-            subresource: Some("portforward"),
-            namespace: namespace.to_owned(),
-        }
+        // A WebSocket port-forward is a GET, and newer API servers want `create` beside.
+        Self::new(&["get", "create"], "pods")
+            .on("portforward")
+            .within(namespace)
     }
 
-    fn target(&self) -> String {
-        match self.subresource {
-            Some(sub) => format!("{}/{sub}", self.resource),
-            None => self.resource.to_owned(),
-        }
-    }
-
-    fn can_i(&self) -> String {
+    /// The commands that tell whether the right is there.
+    pub(crate) fn can_i(&self) -> String {
         let sub = self
             .subresource
             .map(|s| format!(" --subresource={s}"))
             .unwrap_or_default();
-        let lines = self.verbs.iter().map(|verb| {
-            format!(
-                "`kubectl auth can-i {verb} {}{sub} -n {}`",
-                self.resource, self.namespace
-            )
-        });
+        let scope = match &self.namespace {
+            Some(namespace) => format!(" -n {namespace}"),
+            None => String::new(),
+        };
+        let lines = self
+            .verbs
+            .iter()
+            .map(|verb| format!("`kubectl auth can-i {verb} {}{sub}{scope}`", self.resource));
         lines.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verbs.join(" and "), self.resource)?;
+        if let Some(sub) = self.subresource {
+            write!(f, "/{sub}")?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace:?}"),
+            None => write!(f, " in the cluster"),
+        }
     }
 }
 
@@ -119,7 +149,7 @@ pub enum ClusterError {
         /// Its address.
         server: String,
         /// What it was asked.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// How long was waited.
         within: Duration,
     },
@@ -132,8 +162,7 @@ pub enum ClusterError {
         context: String,
     },
     /// 403.
-    #[error("no permission to {} {} in namespace {:?} ({reason})",
-        .action.verbs.join(" and "), .action.target(), .action.namespace)]
+    #[error("no permission to {action} ({reason})")]
     Forbidden {
         /// What was not allowed.
         action: Action,
@@ -162,13 +191,21 @@ pub enum ClusterError {
         /// Its name.
         pod: String,
     },
+    /// Not a right that is missing, but a rule: a quota, Pod Security, a webhook, a value that is none.
+    #[error("the API server refuses to {what}: {reason}")]
+    Refused {
+        /// What it was asked.
+        what: Cow<'static, str>,
+        /// The rule's words.
+        reason: String,
+    },
     /// The API server is there, but could not do it.
     #[error("the API server {server} could not {what}: {reason}")]
     Api {
         /// Its address.
         server: String,
         /// What it was asked.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// The server's words.
         reason: String,
     },
@@ -209,6 +246,7 @@ impl ClusterError {
             Self::NoKubeconfig { .. } | Self::BadKubeconfig { .. } => ExitCode::Usage,
             Self::NoCurrentContext { .. } | Self::UnknownContext { .. } => ExitCode::Usage,
             Self::Unauthorized { .. } | Self::Forbidden { .. } => ExitCode::Permission,
+            Self::Refused { .. } => ExitCode::General,
             Self::Credentials { .. } => ExitCode::Permission,
             Self::Unreachable { .. } | Self::Tls { .. } => ExitCode::Unreachable,
             Self::Timeout { .. } | Self::Api { .. } => ExitCode::Unreachable,
@@ -249,13 +287,30 @@ impl ClusterError {
             Self::Timeout { .. } => {
                 "Try again, and see whether `kubectl get pods` is slow, too".to_owned()
             }
-            Self::Forbidden { action, .. } => format!(
-                "Ask the cluster's administrator for a Role that allows it; {} tells when it does",
-                action.can_i()
+            // The words of RBAC's guard against privilege escalation.
+            Self::Forbidden { action, reason } if reason.contains(ESCALATION) => format!(
+                "Only who holds these rights may give them to the agent: have a cluster administrator do it; \
+                 {} tells more",
+                Action { verbs: &["escalate"], ..action.clone() }.can_i()
             ),
+            Self::Refused { .. } => {
+                "Its words name the rule; who set it up in the cluster can change it".to_owned()
+            }
+            Self::Forbidden { action, .. } => {
+                let role = if action.namespace.is_some() {
+                    "Role"
+                } else {
+                    "ClusterRole"
+                };
+                let tell = if action.verbs.len() == 1 { "tells" } else { "tell" };
+                format!(
+                    "Ask the cluster's administrator for a {role} that allows it; {} {tell} when it does",
+                    action.can_i()
+                )
+            }
             Self::NoAgent { namespace } => format!(
-                "Ask the cluster's administrator to install it, or name its namespace with -n; \
-                 `kubectl get pods -n {namespace} -l {}` shows what pmz looks for",
+                "`pmz agent deploy` or `pmz up --deploy` installs it, where you may; -n names another \
+                 namespace; `kubectl get pods -n {namespace} -l {}` shows what pmz looks for",
                 super::AGENT_SELECTOR
             ),
             Self::AgentNotReady { namespace, pod, .. } => {
@@ -273,7 +328,11 @@ impl ClusterError {
 impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
         let cause = crate::failure::capital(&error.to_string());
-        Self::new(error.code(), cause, error.next())
+        let mut failure = Self::new(error.code(), cause, error.next());
+        if let ClusterError::NoAgent { .. } = error {
+            failure.offer = Some(Offer::Deploy);
+        }
+        failure
     }
 }
 
@@ -347,6 +406,44 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("jane"), "{text}");
+    }
+
+    #[test]
+    fn rights_in_the_whole_cluster_are_named_without_a_namespace() {
+        let (code, text) = failure(ClusterError::Forbidden {
+            action: Action::new(
+                &["create", "patch"],
+                "clusterroles.rbac.authorization.k8s.io",
+            ),
+            reason: "User \"jane\" cannot patch resource \"clusterroles\"".to_owned(),
+        });
+        assert_eq!(code, ExitCode::Permission);
+        assert!(
+            text.starts_with(
+                "No permission to create and patch clusterroles.rbac.authorization.k8s.io in the cluster"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("`kubectl auth can-i patch clusterroles.rbac.authorization.k8s.io`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_may_not_give_rights_away_is_told_so() {
+        let reason = "user \"jane\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC \
+                      permissions not currently held: {APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"list\"]}";
+        let (code, text) = failure(ClusterError::Forbidden {
+            action: Action::new(&["create", "patch"], "clusterroles"),
+            reason: reason.to_owned(),
+        });
+        assert_eq!(code, ExitCode::Permission);
+        assert!(text.contains("Resources:[\"nodes\"]"), "{text}");
+        assert!(
+            text.contains("`kubectl auth can-i escalate clusterroles`"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The kube client's errors, told as what a user can do something about.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
@@ -21,18 +22,18 @@ impl Peer {
     /// Awaits an answer of the API server for a limited time.
     pub(super) async fn ask<T>(
         &self,
-        what: &'static str,
+        what: impl Into<Cow<'static, str>>,
         action: Action,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ClusterError> {
         match tokio::time::timeout(ANSWER_WITHIN, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.map(what, action, &error)),
-            Err(_) => Err(self.timeout(what)),
+            Ok(Err(error)) => Err(self.map(what.into(), action, &error)),
+            Err(_) => Err(self.timeout(what.into())),
         }
     }
 
-    pub(super) fn timeout(&self, what: &'static str) -> ClusterError {
+    pub(super) fn timeout(&self, what: Cow<'static, str>) -> ClusterError {
         ClusterError::Timeout {
             server: self.server.clone(),
             what,
@@ -42,7 +43,7 @@ impl Peer {
 
     pub(super) fn map(
         &self,
-        what: &'static str,
+        what: Cow<'static, str>,
         action: Action,
         error: &kube::Error,
     ) -> ClusterError {
@@ -52,7 +53,9 @@ impl Peer {
                 let reason = status.message.clone();
                 match status.code {
                     401 => ClusterError::Unauthorized { server, context },
-                    403 => ClusterError::Forbidden { action, reason },
+                    403 if !is_admission(&reason) => ClusterError::Forbidden { action, reason },
+                    // What a rule forbids, or is invalid, is none of the server's faults.
+                    400 | 403 | 409 | 422 => ClusterError::Refused { what, reason },
                     _ => ClusterError::Api {
                         server,
                         what,
@@ -68,7 +71,7 @@ impl Peer {
         }
     }
 
-    fn transport(&self, what: &'static str, error: &kube::Error) -> ClusterError {
+    fn transport(&self, what: Cow<'static, str>, error: &kube::Error) -> ClusterError {
         let Self { server, context } = self.clone();
         for cause in causes(error) {
             // An error of the credentials' layer comes boxed within the service's.
@@ -101,6 +104,12 @@ impl Peer {
             reason: chain(error),
         }
     }
+}
+
+/// Whether admission said no, and not authorization. Both do so with 403 and the same reason, "Forbidden".
+fn is_admission(words: &str) -> bool {
+    let missing_right = words.contains(" cannot ") || words.contains("attempting to grant");
+    !missing_right && (words.contains("is forbidden: ") || words.contains("denied the request"))
 }
 
 fn tls_error(cause: &(dyn StdError + 'static)) -> Option<String> {
@@ -155,7 +164,7 @@ mod tests {
     }
 
     fn map(error: &kube::Error) -> ClusterError {
-        peer().map("list pods", Action::list_pods("pmz"), error)
+        peer().map("list pods".into(), Action::list_pods("pmz"), error)
     }
 
     #[test]
@@ -165,8 +174,18 @@ mod tests {
             ClusterError::Unauthorized { .. }
         ));
         assert!(matches!(
-            map(&api(403, "pods is forbidden")),
+            map(&api(
+                403,
+                "pods is forbidden: User \"jane\" cannot list resource \"pods\""
+            )),
             ClusterError::Forbidden { .. }
+        ));
+        assert!(matches!(
+            map(&api(
+                403,
+                "pods \"a\" is forbidden: exceeded quota: few, used: pods=1"
+            )),
+            ClusterError::Refused { .. }
         ));
         assert!(matches!(
             map(&api(503, "apiserver not ready")),

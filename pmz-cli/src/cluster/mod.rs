@@ -8,6 +8,7 @@ mod forward;
 mod map;
 
 pub use agent::AgentPod;
+pub(crate) use agent::state as pod_state;
 pub use client::{Cluster, SocketTuner};
 pub use config::{Loaded, Target};
 pub use error::{Action, ClusterError};

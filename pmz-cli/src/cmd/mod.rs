@@ -82,8 +82,7 @@ enum Verb {
     Playground(playground::PlaygroundArgs),
     /// Print the version
     Version,
-    /// The in-cluster end
-    #[command(hide = true)]
+    /// The in-cluster end: deploy it, look at it, delete it
     Agent(agent::AgentArgs),
     /// The privileged part; started by `pmz up`
     #[command(hide = true)]
@@ -122,7 +121,12 @@ pub fn main<C: Connector>(hooks: &Hooks<C>) -> Code {
 
 fn dispatch<C: Connector>(cli: Cli, hooks: &Hooks<C>) -> Result<Code, Failure> {
     let Cli { global, verb } = cli;
-    if !matches!(verb, Verb::Daemon(_) | Verb::Agent(_)) {
+    let own_log = match &verb {
+        Verb::Daemon(_) => true,
+        Verb::Agent(args) => args.is_serve(),
+        _ => false,
+    };
+    if !own_log {
         let filter = crate::daemon::log_filter(global.verbose, "error");
         let stderr = io::stderr();
         let log = tracing_subscriber::fmt()
@@ -139,7 +143,7 @@ fn dispatch<C: Connector>(cli: Cli, hooks: &Hooks<C>) -> Result<Code, Failure> {
         Verb::Status(args) => status::run(&args),
         Verb::Playground(args) => playground::run(args, global.verbose, hooks.playground),
         Verb::Version => version::run(),
-        Verb::Agent(args) => agent::run(args, global.verbose),
+        Verb::Agent(args) => agent::run(&global, args),
         Verb::Helper(args) => crate::helper::launch::main(&args).map(|()| Code::SUCCESS),
         Verb::Daemon(args) => crate::daemon::process::main(&args, hooks.connector).map(Code::from),
     }
@@ -192,6 +196,12 @@ fn broken(error: &io::Error) -> Failure {
         format!("The daemon says what this version of pmz does not understand: {error}"),
         "It may be of another version: `pmz down` and `pmz up` start it anew",
     )
+}
+
+/// The command line, for tests of what calls this program.
+#[cfg(test)]
+pub(crate) fn command_for_tests() -> clap::Command {
+    Cli::command()
 }
 
 #[cfg(test)]

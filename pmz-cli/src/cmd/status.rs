@@ -14,7 +14,7 @@ use crate::show::{Style, status_text};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people
     #[default]
     Text,

@@ -1,10 +1,12 @@
 //! `pmz up`: starts helper and daemon, and shows how the connection is made.
 
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode as Code;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, broken, daemon, runtime};
@@ -13,7 +15,8 @@ use crate::daemon::process::log_path;
 use crate::daemon::{
     Ask, CarrierChoice, CarrierKind, ControlClient, Phase, Status, Tell, UpOptions, View,
 };
-use crate::failure::{ExitCode, Failure};
+use crate::deploy::READY_WITHIN;
+use crate::failure::{ExitCode, Failure, Offer};
 use crate::show::{Progress, Style};
 
 /// The daemon's own limit is shorter.
@@ -37,6 +40,9 @@ pub(super) struct UpArgs {
     /// Let the cluster's prefixes overlap with this machine's other routes: the narrower one wins
     #[arg(long)]
     overlap: bool,
+    /// Deploy an agent where the cluster has none, as `pmz agent deploy` does it without options
+    #[arg(long)]
+    deploy: bool,
     /// Stay, log to stderr, and disconnect on Ctrl-C
     #[arg(long)]
     foreground: bool,
@@ -53,23 +59,46 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
     if !nix::unistd::geteuid().is_root() {
         runtime.block_on(target.load())?;
     }
-    let options = UpOptions {
+    let mut options = UpOptions {
         target,
         carrier: args.carrier,
         pods: !args.no_pods,
         overlap: args.overlap,
+        deploy: args.deploy,
         verbose: global.verbose,
         foreground: args.foreground,
         run_as: None,
     };
-    let Started { control, daemon } = launch::start(options)?;
-    let result = runtime.block_on(follow(control, args.foreground));
-    if args.foreground {
+    match start(&runtime, &options) {
+        Err(failure) if failure.offer == Some(Offer::Deploy) && agrees(&failure.cause) => {
+            options.deploy = true;
+            start(&runtime, &options)
+        }
+        result => result,
+    }
+}
+
+fn start(runtime: &Runtime, options: &UpOptions) -> Result<Code, Failure> {
+    let Started { control, daemon } = launch::start(options.clone())?;
+    let result = runtime.block_on(follow(control, options));
+    if options.foreground {
         let mut daemon = daemon;
         // It ends by itself: its control connection is closed.
         let _ = daemon.wait();
     }
     result
+}
+
+/// Asks whether an agent is to be deployed, where there is somebody to ask.
+fn agrees(cause: &str) -> bool {
+    let (mut stdin, stderr) = (std::io::stdin().lock(), std::io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        return false;
+    }
+    eprint!("{cause}. Deploy one? [y/N] ");
+    let mut answer = String::new();
+    let read = stdin.read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// A daemon is there already: waits until it is connected, if it is the same cluster.
@@ -90,7 +119,15 @@ async fn join(mut client: ControlClient, context: Option<&str>) -> Result<Code, 
     connected(&mut client, &progress).await
 }
 
-async fn follow(control: std::os::unix::net::UnixStream, stay: bool) -> Result<Code, Failure> {
+async fn follow(
+    control: std::os::unix::net::UnixStream,
+    options: &UpOptions,
+) -> Result<Code, Failure> {
+    let within = if options.deploy {
+        CONNECTED_WITHIN + READY_WITHIN
+    } else {
+        CONNECTED_WITHIN
+    };
     let gone = |error: std::io::Error| broken(&error);
     control.set_nonblocking(true).map_err(gone)?;
     let mut client = ControlClient::new(UnixStream::from_std(control).map_err(gone)?);
@@ -98,8 +135,8 @@ async fn follow(control: std::os::unix::net::UnixStream, stay: bool) -> Result<C
     let mut terminate = signal(SignalKind::terminate()).map_err(gone)?;
     let mut progress = Progress::new();
     let watched = tokio::select! {
-        watched = tokio::time::timeout(CONNECTED_WITHIN, watch(&mut client, &mut progress)) => {
-            watched.unwrap_or_else(|_| Err(too_slow()))
+        watched = tokio::time::timeout(within, watch(&mut client, &mut progress)) => {
+            watched.unwrap_or_else(|_| Err(too_slow(within)))
         }
         _ = interrupt.recv() => Err(interrupted()),
         _ = terminate.recv() => Err(interrupted()),
@@ -111,7 +148,7 @@ async fn follow(control: std::os::unix::net::UnixStream, stay: bool) -> Result<C
         return Err(failure);
     }
     let code = connected(&mut client, &progress).await?;
-    if !stay {
+    if !options.foreground {
         return Ok(code);
     }
     let lost = tokio::select! {
@@ -240,10 +277,10 @@ fn interrupted() -> Failure {
     )
 }
 
-fn too_slow() -> Failure {
+fn too_slow(within: Duration) -> Failure {
     Failure::new(
         ExitCode::Unreachable,
-        format!("No connection within {} s", CONNECTED_WITHIN.as_secs()),
+        format!("No connection within {} s", within.as_secs()),
         "`pmz up --foreground -v` shows what it waits for",
     )
 }

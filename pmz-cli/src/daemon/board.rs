@@ -102,6 +102,20 @@ impl Board {
         });
     }
 
+    /// Words the present step anew, while it goes on.
+    pub fn restate(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.inner.send_if_modified(|inner| {
+            let last = inner.view.steps.last_mut();
+            let Some(step) = last.filter(|step| step.done.is_none() && step.text != text) else {
+                return false;
+            };
+            tracing::info!("{text}");
+            step.text = text;
+            true
+        });
+    }
+
     /// Ends the present step with what came out: a name, a time; may be empty.
     pub fn done(&self, result: impl Into<String>) {
         let result = result.into();

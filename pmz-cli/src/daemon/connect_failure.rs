@@ -25,8 +25,8 @@ pub(super) fn open_failure(error: OpenError) -> ConnectError {
         },
         OpenError::Refused { agent, refusal } => Failure::new(
             ExitCode::NoAgent,
-            format!("The agent {agent} refused"),
-            refusal.message,
+            format!("The agent {agent} refused: {}", refusal.message),
+            "",
         )
         .into(),
         OpenError::Codec { .. } | OpenError::Closed(_) | OpenError::Mute { .. } => ConnectError {

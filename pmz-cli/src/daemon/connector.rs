@@ -126,6 +126,9 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     let dial = Arc::new(ClusterDial::open(options.target.clone(), Some(tuner)).await?);
     let cluster = dial.cluster();
     board.done(format!("context {}", cluster.context()));
+    if options.deploy {
+        crate::deploy::deploy_missing(&cluster, board).await?;
+    }
 
     board.step("connecting to the agent");
     // A key for this session alone: it lives in this process's memory and nowhere else.

@@ -39,6 +39,9 @@ pub struct UpOptions {
     /// Whether prefixes may overlap with the machine's other routes.
     #[serde(default)]
     pub overlap: bool,
+    /// Whether an agent is deployed where the cluster has none.
+    #[serde(default)]
+    pub deploy: bool,
     /// How much to log: 0 info, 1 debug, 2 and more trace.
     #[serde(default)]
     pub verbose: u8,

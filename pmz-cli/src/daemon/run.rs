@@ -199,13 +199,19 @@ async fn live<C: Connector>(
     stop: &CancellationToken,
 ) -> End {
     let board = &context.board;
+    // An agent that is deployed on the way takes its own time.
+    let within = if context.options.deploy {
+        CONNECT_WITHIN + crate::deploy::READY_WITHIN
+    } else {
+        CONNECT_WITHIN
+    };
     let mut first = true;
     let mut pause = FIRST_PAUSE;
     loop {
         board.attempt();
-        let attempt = tokio::time::timeout(CONNECT_WITHIN, connector.connect(context));
+        let attempt = tokio::time::timeout(within, connector.connect(context));
         let attempt = match meanwhile(attempt, context, requests, stop).await {
-            Ok(done) => done.unwrap_or_else(|_| Err(too_slow(board))),
+            Ok(done) => done.unwrap_or_else(|_| Err(too_slow(board, within))),
             Err(end) => return end,
         };
         match attempt {
@@ -246,7 +252,7 @@ async fn live<C: Connector>(
     }
 }
 
-fn too_slow(board: &Board) -> ConnectError {
+fn too_slow(board: &Board, within: Duration) -> ConnectError {
     let step = board
         .view()
         .steps
@@ -255,7 +261,7 @@ fn too_slow(board: &Board) -> ConnectError {
         .unwrap_or_default();
     let failure = Failure::new(
         ExitCode::Unreachable,
-        format!("No connection within {} s{step}", CONNECT_WITHIN.as_secs()),
+        format!("No connection within {} s{step}", within.as_secs()),
         "Try again; `pmz up --foreground -v` shows more",
     );
     ConnectError {

@@ -1,9 +1,11 @@
 //! What people see: colour, progress, tables. Data goes to stdout, talk to stderr.
 
+mod agent;
 mod progress;
 mod status;
 mod style;
 
+pub use agent::text as agent_text;
 pub use progress::Progress;
 pub use status::text as status_text;
 pub use style::Style;

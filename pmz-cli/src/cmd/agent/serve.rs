@@ -1,34 +1,11 @@
 //! `pmz agent serve`: the in-cluster end, out of the same binary.
 
-mod image;
-
 use std::process::ExitCode as Code;
-
-use clap::{Args, Subcommand};
 
 use crate::failure::{ExitCode, Failure};
 use crate::show::Style;
 
-/// Verbs of the agent.
-#[derive(Debug, Args)]
-pub(super) struct AgentArgs {
-    #[command(subcommand)]
-    verb: AgentVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum AgentVerb {
-    /// Serve clients, until SIGTERM
-    Serve(Box<pmz_agent::Args>),
-    /// Write the agent's container image, without Docker
-    Image(image::ImageArgs),
-}
-
-pub(super) fn run(args: AgentArgs, verbose: u8) -> Result<Code, Failure> {
-    let args = match args.verb {
-        AgentVerb::Serve(args) => args,
-        AgentVerb::Image(args) => return image::run(&args),
-    };
+pub(super) fn run(args: pmz_agent::Args, verbose: u8) -> Result<Code, Failure> {
     let filter = crate::daemon::log_filter(verbose, "info");
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -44,6 +21,6 @@ pub(super) fn run(args: AgentArgs, verbose: u8) -> Result<Code, Failure> {
         )
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| failed(e.into()))?;
-    runtime.block_on(pmz_agent::run(*args)).map_err(failed)?;
+    runtime.block_on(pmz_agent::run(args)).map_err(failed)?;
     Ok(Code::SUCCESS)
 }
