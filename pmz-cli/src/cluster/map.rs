@@ -106,10 +106,15 @@ impl Peer {
     }
 }
 
-/// Whether admission said no, and not authorization. Both do so with 403 and the same reason, "Forbidden".
+/// Whether admission said no, and not authorization. Both do so with 403 and the same reason, "Forbidden";
+/// but for a WebSocket port-forward without the right to `create` there is nothing behind the colon.
 fn is_admission(words: &str) -> bool {
     let missing_right = words.contains(" cannot ") || words.contains("attempting to grant");
-    !missing_right && (words.contains("is forbidden: ") || words.contains("denied the request"))
+    let rule = words
+        .split_once("is forbidden: ")
+        .map(|(_, rule)| rule.trim());
+    !missing_right
+        && (rule.is_some_and(|rule| !rule.is_empty()) || words.contains("denied the request"))
 }
 
 fn tls_error(cause: &(dyn StdError + 'static)) -> Option<String> {
@@ -178,6 +183,10 @@ mod tests {
                 403,
                 "pods is forbidden: User \"jane\" cannot list resource \"pods\""
             )),
+            ClusterError::Forbidden { .. }
+        ));
+        assert!(matches!(
+            map(&api(403, "pods \"a\" is forbidden: ")),
             ClusterError::Forbidden { .. }
         ));
         assert!(matches!(
