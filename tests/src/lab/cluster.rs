@@ -168,6 +168,20 @@ impl Lab {
     /// # Errors
     /// Where the API server refuses the role.
     pub async fn allow(&self, user: &str, namespace: &str, rules: &[&str]) -> Result<()> {
+        self.allow_as(user, user, namespace, rules).await
+    }
+
+    /// [`Self::allow`] for a user whose name is none for an object: `name` is its roles'.
+    ///
+    /// # Errors
+    /// Where the API server refuses the role.
+    pub async fn allow_as(
+        &self,
+        name: &str,
+        user: &str,
+        namespace: &str,
+        rules: &[&str],
+    ) -> Result<()> {
         let mut manifest = String::new();
         for (i, rule) in rules.iter().enumerate() {
             let (resource, verbs) = rule.split_once(':').context("a rule without verbs")?;
@@ -175,14 +189,14 @@ impl Lab {
                 "---\n\
                  apiVersion: rbac.authorization.k8s.io/v1\n\
                  kind: Role\n\
-                 metadata: {{name: {user}-{i}, namespace: {namespace}}}\n\
+                 metadata: {{name: {name}-{i}, namespace: {namespace}}}\n\
                  rules:\n\
                  - {{apiGroups: [\"\"], resources: [{resource}], verbs: [{verbs}]}}\n\
                  ---\n\
                  apiVersion: rbac.authorization.k8s.io/v1\n\
                  kind: RoleBinding\n\
-                 metadata: {{name: {user}-{i}, namespace: {namespace}}}\n\
-                 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {user}-{i}}}\n\
+                 metadata: {{name: {name}-{i}, namespace: {namespace}}}\n\
+                 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}-{i}}}\n\
                  subjects:\n\
                  - {{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}\n"
             );

@@ -4,5 +4,6 @@ mod access;
 mod clients;
 mod connect;
 mod servers;
+mod staying;
 mod traffic;
 mod workload;

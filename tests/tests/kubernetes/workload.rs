@@ -1,6 +1,10 @@
 //! Small workloads of the cluster's own image.
 
-use anyhow::Result;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pmz_tests::eventually;
 use pmz_tests::lab::Lab;
 
 /// Has namespace, pod and Service `web`, which answers a GET with "hello from NAMESPACE", on that node
@@ -9,10 +13,6 @@ pub(crate) async fn web(lab: &Lab, namespace: &str, node: Option<&str>) -> Resul
     let node = node.map_or_else(String::new, |node| format!("nodeName: {node}"));
     let manifest = format!(
         "apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: v1
 kind: Pod
 metadata: {{name: web, namespace: {namespace}, labels: {{app: web}}}}
 spec:
@@ -35,6 +35,47 @@ spec:
   ports: [{{port: 80, targetPort: 8080}}]
 "
     );
+    make_namespace(lab, namespace).await?;
     lab.apply(&manifest).await?;
     lab.ready(namespace, "web").await
+}
+
+/// Has a namespace with a Service `echo` that sends lines back, and gives its address. Waits until it is
+/// ready.
+pub(crate) async fn echo(lab: &Lab, namespace: &str) -> Result<SocketAddr> {
+    let manifest = format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: echo, namespace: {namespace}, labels: {{app: echo}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: echo
+    image: localhost/busybox:1
+    command: [nc, -ll, -p, \"7\", -e, cat]
+    readinessProbe: {{tcpSocket: {{port: 7}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: echo, namespace: {namespace}}}
+spec:
+  selector: {{app: echo}}
+  ports: [{{port: 7}}]
+"
+    );
+    make_namespace(lab, namespace).await?;
+    lab.apply(&manifest).await?;
+    lab.ready(namespace, "echo").await?;
+    let get = format!("get service echo -n {namespace} -o jsonpath={{.spec.clusterIP}}");
+    let address = lab.ask(&get).await?.parse().context("no ClusterIP")?;
+    Ok(SocketAddr::new(address, 7))
+}
+
+/// Makes a namespace, and waits until pods can be made in it: until it has its service account.
+async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
+    let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+    lab.apply(&namespace).await?;
+    let account = format!("get serviceaccount default -n {name}");
+    let made = async || Ok(lab.ask(&account).await.is_ok().then_some(()));
+    eventually("a service account", Duration::from_secs(20), made).await
 }
