@@ -223,3 +223,26 @@ pub(crate) fn version_refusal(protocol: u32, version: &str) -> Refusal {
     };
     refusal(RefusalReason::Version, &message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_told_who_is_older_and_what_mends_it() {
+        let older = version_refusal(PROTOCOL - 1, "0.0.9");
+        assert_eq!(older.reason, RefusalReason::Version);
+        let text = older.message;
+        assert!(
+            text.contains("version 0.0.9, is older than the agent"),
+            "{text}"
+        );
+        assert!(text.contains("upgrade pmz on this machine"), "{text}");
+        let newer = version_refusal(PROTOCOL + 1, "9.0.0").message;
+        assert!(
+            newer.contains("is older than pmz on this machine"),
+            "{newer}"
+        );
+        assert!(newer.contains("`pmz agent deploy`"), "{newer}");
+    }
+}

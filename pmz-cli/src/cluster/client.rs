@@ -22,6 +22,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use super::config::Loaded;
 use super::map::{ANSWER_WITHIN, Peer, chain};
+use super::review::narrow;
 use super::{Action, ClusterError, Target};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -133,7 +134,10 @@ impl Cluster {
         action: Action,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ClusterError> {
-        self.peer.ask(what, action, request).await
+        match self.peer.ask(what, action, request).await {
+            Err(error) => Err(narrow(&self.client, error).await),
+            answer => answer,
+        }
     }
 
     /// What a request's failure means to the user.

@@ -14,7 +14,7 @@ const ESCALATION: &str = "attempting to grant RBAC permissions";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// The verbs that it takes, most telling first.
-    pub verbs: &'static [&'static str],
+    pub verbs: Vec<&'static str>,
     /// The resource, with its API group where it has one, as kubectl takes it: `deployments.apps`.
     pub resource: Cow<'static, str>,
     /// The subresource, where it is one.
@@ -25,9 +25,9 @@ pub struct Action {
 
 impl Action {
     /// Verbs on a resource of the whole cluster, such as `namespaces`, or `deployments.apps` in any namespace.
-    pub fn new(verbs: &'static [&'static str], resource: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(verbs: &[&'static str], resource: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            verbs,
+            verbs: verbs.to_vec(),
             resource: resource.into(),
             subresource: None,
             namespace: None,
@@ -291,7 +291,7 @@ impl ClusterError {
             Self::Forbidden { action, reason } if reason.contains(ESCALATION) => format!(
                 "Only who holds these rights may give them to the agent: have a cluster administrator do it; \
                  {} tells more",
-                Action { verbs: &["escalate"], ..action.clone() }.can_i()
+                Action { verbs: vec!["escalate"], ..action.clone() }.can_i()
             ),
             Self::Refused { .. } => {
                 "Its words name the rule; who set it up in the cluster can change it".to_owned()

@@ -19,6 +19,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::map::Peer;
+use super::review::narrow;
 use super::{Action, AgentPod, CONTROL_PORT, Cluster, ClusterError};
 
 const DATA: u8 = 0;
@@ -76,7 +77,7 @@ impl PortForward {
                     pod: self.pod.clone(),
                 })
             }
-            Err(error) => Err(error),
+            Err(error) => Err(narrow(&self.client, error).await),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Peer {
 fn is_admission(words: &str) -> bool {
     let missing_right = words.contains(" cannot ") || words.contains("attempting to grant");
     let rule = words
-        .split_once("is forbidden: ")
+        .split_once("is forbidden:")
         .map(|(_, rule)| rule.trim());
     !missing_right
         && (rule.is_some_and(|rule| !rule.is_empty()) || words.contains("denied the request"))
@@ -195,6 +195,10 @@ mod tests {
                 "pods \"a\" is forbidden: exceeded quota: few, used: pods=1"
             )),
             ClusterError::Refused { .. }
+        ));
+        assert!(matches!(
+            map(&api(403, "pods \"a\" is forbidden: ")),
+            ClusterError::Forbidden { .. }
         ));
         assert!(matches!(
             map(&api(503, "apiserver not ready")),

@@ -6,6 +6,7 @@ mod config;
 mod error;
 mod forward;
 mod map;
+mod review;
 
 pub use agent::AgentPod;
 pub(crate) use agent::state as pod_state;

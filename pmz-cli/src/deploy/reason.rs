@@ -143,6 +143,14 @@ fn not_created(set: &ReplicaSet) -> Option<Problem> {
             ),
             true,
         )
+    } else if words.contains(" usage per ") {
+        (
+            format!(
+                "Keep within it with --request and --limit (`kubectl describe limitrange -n {namespace}` shows \
+                 it)"
+            ),
+            true,
+        )
     } else if words.contains("violates PodSecurity") {
         (
             format!(
