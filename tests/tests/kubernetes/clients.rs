@@ -1,10 +1,12 @@
 //! Several users of one agent, and an agent far from what they want.
 
 use anyhow::{Context, Result, ensure};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use pmz_tests::lab::{Lab, Laptop, Uses, on_cluster};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use crate::workload::web;
+use crate::workload::{BLOB, web};
 
 #[test]
 fn two_users_are_connected_at_once_each_with_addresses_of_its_own() {
@@ -45,6 +47,53 @@ fn a_service_whose_only_pod_is_on_another_node_than_the_agent_is_reached() {
             .ask("get pod web -n far -o jsonpath={.status.podIP}")
             .await?;
         laptop.get(&format!("http://{address}:8080/")).await?;
+        Ok(())
+    });
+}
+
+/// Clients that are connected at once: a team's.
+const CLIENTS: usize = 50;
+/// Clients that connect at the same time, on a machine that does the cluster's work, too.
+const AT_A_TIME: usize = 5;
+
+#[test]
+fn fifty_clients_of_one_agent_all_move_data_at_once() {
+    on_cluster("fifty_clients", Uses::Alone, async |lab| {
+        web(lab, "many", None).await?;
+        let line = b"many\n";
+        let blob: Vec<u8> = line.iter().copied().cycle().take(BLOB).collect();
+        let sum = Sha256::digest(&blob)
+            .iter()
+            .fold(String::new(), |sum, byte| sum + &format!("{byte:02x}"));
+        let kubeconfig = lab.developer("team").await?;
+        let connect = async |number: usize| {
+            let laptop = lab.laptop(&format!("team{number}"), &kubeconfig).await?;
+            laptop.up(&[]).await?;
+            anyhow::Ok(laptop)
+        };
+        let laptops: Vec<Laptop> = stream::iter(0..CLIENTS)
+            .map(connect)
+            .buffer_unordered(AT_A_TIME)
+            .try_collect()
+            .await?;
+        let download = async |laptop: &Laptop| {
+            let get = "curl -sS --fail --max-time 25 http://web.many.svc/blob | sha256sum";
+            let got = laptop.script(get).await?;
+            ensure!(got.starts_with(&sum), "{got}");
+            anyhow::Ok(())
+        };
+        futures::future::try_join_all(laptops.iter().map(download)).await?;
+        // Each has an address of its own.
+        let mut addresses = std::collections::HashSet::new();
+        for laptop in &laptops {
+            let status = laptop.status().await?;
+            ensure!(
+                status["state"] == "connected" && status["reconnects"] == 0,
+                "{status}"
+            );
+            addresses.insert(status["addresses"].to_string());
+        }
+        ensure!(addresses.len() == CLIENTS, "{addresses:?}");
         Ok(())
     });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pmz_tests::eventually;
-use pmz_tests::lab::{AGENT_NAMESPACE, Lab, Laptop, Uses, on_cluster};
+use pmz_tests::lab::{AGENT_NAMESPACE, Lab, Laptop, NEEDED, Uses, on_cluster};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -196,11 +196,9 @@ fn connections_outlive_a_minute_of_sleep() {
 fn a_token_that_has_run_out_is_asked_for_again() {
     on_cluster("token", Uses::Alone, async |lab| {
         let server = echo(lab, "token").await?;
-        let account = format!("system:serviceaccount:{AGENT_NAMESPACE}:robot");
         lab.ask(&format!("create serviceaccount robot -n {AGENT_NAMESPACE}"))
             .await?;
-        lab.allow_as("robot", &account, AGENT_NAMESPACE, &pmz_tests::lab::NEEDED)
-            .await?;
+        lab.allow_account("robot", AGENT_NAMESPACE, &NEEDED).await?;
         let first = token(lab, "first").await?;
         let kubeconfig = with_plugin(&lab.kubeconfig("nobody").await?)?;
         let laptop = lab.laptop("robot", &kubeconfig).await?;

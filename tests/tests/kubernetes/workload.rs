@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use pmz_tests::eventually;
 use pmz_tests::lab::Lab;
 
+/// Bytes at `/blob` of [`web`]: the namespace's name in lines, over and over.
+pub(crate) const BLOB: usize = 4_000_000;
+
 /// Has namespace, pod and Service `web`, which answers a GET with "hello from NAMESPACE", on that node
 /// where one is named. Waits until it is ready.
 pub(crate) async fn web(lab: &Lab, namespace: &str, node: Option<&str>) -> Result<()> {
@@ -23,7 +26,7 @@ spec:
     image: localhost/busybox:1
     command: [sh, -c]
     args:
-    - mkdir /tmp/www && echo hello from {namespace} > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www
+    - mkdir /tmp/www && echo hello from {namespace} > /tmp/www/index.html && yes {namespace} | head -c {BLOB} > /tmp/www/blob && exec httpd -f -p 8080 -h /tmp/www
     readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
 ---
 apiVersion: v1
