@@ -1,111 +1,60 @@
-//! The cluster: its commands, and what is deployed in it.
+//! A cluster as its administrator has it: kubectl, users, laptops.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use pmz_cli::cluster::AGENT_SELECTOR;
 use tokio::io::AsyncWriteExt;
 
-use super::reaper::{self, Reaper};
-use super::{Laptop, image};
+use super::Laptop;
+use super::users::{self, Subject};
 use crate::{Ran, run};
-
-/// Where the agent that all tests share is.
-pub const AGENT_NAMESPACE: &str = "pmz";
 
 /// Nothing that is applied is refused later than this.
 const APPLY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A running cluster of two nodes and both families, with an agent in namespace [`AGENT_NAMESPACE`]. It
-/// goes with this process.
-pub struct Lab {
-    folder: PathBuf,
-    name: String,
-    /// Files that go with this.
-    scratch: tempfile::TempDir,
-    _reaper: Reaper,
+/// All that a user of `pmz up` needs, in the agent's namespace.
+pub const NEEDED: [&str; 2] = ["pods:get,list", "pods/portforward:get,create"];
+
+/// How a cluster is reached.
+#[derive(Clone, Debug)]
+pub(super) enum Access {
+    /// By the commands in a folder, which know it by a name.
+    Commands { folder: PathBuf, name: String },
+    /// By an administrator's kubeconfig, from this machine alone: laptops are led there by a relay.
+    Kubeconfig(PathBuf),
 }
 
-impl Lab {
-    /// Boots it. Blocks for ten to twenty seconds.
-    pub(super) fn boot(folder: PathBuf) -> Result<Self> {
-        let begun = Instant::now();
-        let folder = std::path::absolute(&folder)?;
-        reaper::clear_leftovers(&folder)?;
-        let name = format!("l{}", std::process::id());
-        let reaper = Reaper::start(&folder, &name)?;
-        let lab = Self {
-            folder,
-            name,
-            scratch: tempfile::tempdir()?,
-            _reaper: reaper,
-        };
-        let archive = lab.scratch.path().join("pmz.tar");
-        // The one mostly waits, the other computes.
-        let (up, image) = thread::scope(|scope| {
-            let image = scope.spawn(|| image::write(&archive));
-            let mut up = lab.command("up");
-            up.args(["--name", &lab.name, "--nodes", "2", "--dual-stack"]);
-            let up = succeed(up);
-            let image = image.join().map_err(|_| anyhow!("a panic"));
-            (up, image)
-        });
-        up.context("boot the cluster")?;
-        image?.context("make the agent's image")?;
-        lab.load_image(&archive)?;
-        lab.deploy()?;
-        eprintln!("cluster {}: up after {:.1?}", lab.name, begun.elapsed());
-        Ok(lab)
-    }
+/// A running cluster with an agent in it.
+pub struct Cluster {
+    pub(super) access: Access,
+    /// Where the agent is that all tests share.
+    pub(super) namespace: String,
+}
 
-    fn deploy(&self) -> Result<()> {
-        let manifest = include_str!("agent.yaml").replace("IMAGE", image::NAME);
-        let path = self.scratch.path().join("agent.yaml");
-        std::fs::write(&path, manifest)?;
-        let mut apply = self.kubectl();
-        apply.args(["apply", "--server-side", "-f"]).arg(&path);
-        succeed(apply)?;
-        let mut wait = self.kubectl();
-        wait.args(["rollout", "status", "deployment/pmz-agent"])
-            .args(["-n", AGENT_NAMESPACE, "--timeout=60s"]);
-        succeed(wait).context("the agent does not become ready")?;
-        Ok(())
-    }
-
-    /// Imports an image's archive on every node. Blocks.
-    ///
-    /// # Errors
-    /// Where a node can't read it.
-    pub fn load_image(&self, archive: &Path) -> Result<()> {
-        let mut load = self.command("load-image");
-        load.args(["--name", &self.name]).arg(archive);
-        succeed(load).map(drop)
-    }
-
-    /// The name by which the lab's commands know it.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// A folder for tests' files, which goes with the cluster.
-    pub fn scratch(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    /// One of the lab's commands.
-    pub fn command(&self, command: &str) -> Command {
-        let mut command = Command::new(self.folder.join(command));
-        command.stdin(Stdio::null());
-        command
+impl Cluster {
+    /// The namespace of the agent that all tests share.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// kubectl, as the cluster's administrator.
     pub fn kubectl(&self) -> Command {
-        let mut command = self.command("kubectl");
-        command.args(["--name", &self.name]);
+        let mut command = match &self.access {
+            Access::Commands { folder, name } => {
+                let mut command = Command::new(folder.join("kubectl"));
+                command.args(["--name", name]);
+                command
+            }
+            Access::Kubeconfig(path) => {
+                let mut command = Command::new("kubectl");
+                command.arg("--kubeconfig").arg(path);
+                command
+            }
+        };
+        command.stdin(Stdio::null());
         command
     }
 
@@ -146,21 +95,19 @@ impl Lab {
         Ok(())
     }
 
-    /// A command in all namespaces of a node, the first of which is 1.
-    pub fn node(&self, number: u8, program: &str) -> Command {
-        let mut command = self.command("node");
-        command.args(["--name", &self.name, &number.to_string(), program]);
-        command
-    }
-
     /// A kubeconfig for that user, who may do what RBAC says: nothing at first.
     ///
     /// # Errors
-    /// Where no certificate can be made.
+    /// Where the cluster makes no credentials.
     pub async fn kubeconfig(&self, user: &str) -> Result<String> {
-        let mut command = self.command("kubeconfig");
-        command.args(["--name", &self.name, "--user", user]);
-        said(run(command).await?)
+        match &self.access {
+            Access::Commands { folder, name } => {
+                let mut command = Command::new(folder.join("kubeconfig"));
+                command.args(["--name", name, "--user", user]);
+                said(run(command).await?)
+            }
+            Access::Kubeconfig(_) => users::service_account(self, user).await,
+        }
     }
 
     /// Lets a user do that in a namespace: rules like `pods:get,list`.
@@ -182,26 +129,12 @@ impl Lab {
         namespace: &str,
         rules: &[&str],
     ) -> Result<()> {
-        let mut manifest = String::new();
-        for (i, rule) in rules.iter().enumerate() {
-            let (resource, verbs) = rule.split_once(':').context("a rule without verbs")?;
-            manifest += &format!(
-                "---\n\
-                 apiVersion: rbac.authorization.k8s.io/v1\n\
-                 kind: Role\n\
-                 metadata: {{name: {name}-{i}, namespace: {namespace}}}\n\
-                 rules:\n\
-                 - {{apiGroups: [\"\"], resources: [{resource}], verbs: [{verbs}]}}\n\
-                 ---\n\
-                 apiVersion: rbac.authorization.k8s.io/v1\n\
-                 kind: RoleBinding\n\
-                 metadata: {{name: {name}-{i}, namespace: {namespace}}}\n\
-                 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}-{i}}}\n\
-                 subjects:\n\
-                 - {{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}\n"
-            );
-        }
-        self.apply(&manifest).await
+        let subject = match &self.access {
+            Access::Commands { .. } => Subject::User(user),
+            Access::Kubeconfig(_) => Subject::ServiceAccount(user, &self.namespace),
+        };
+        let roles = users::roles(name, subject, namespace, rules)?;
+        self.apply(&roles).await
     }
 
     /// A user who may do what `pmz up` needs, and no more; gives the kubeconfig.
@@ -209,7 +142,7 @@ impl Lab {
     /// # Errors
     /// As [`Self::kubeconfig`] and [`Self::allow`].
     pub async fn developer(&self, user: &str) -> Result<String> {
-        self.allow(user, AGENT_NAMESPACE, &NEEDED).await?;
+        self.allow(user, &self.namespace, &NEEDED).await?;
         self.kubeconfig(user).await
     }
 
@@ -231,14 +164,16 @@ impl Lab {
     /// # Errors
     /// Where there is none.
     pub async fn agent_node(&self) -> Result<String> {
-        let get = format!("get pods -n {AGENT_NAMESPACE} -l {AGENT_SELECTOR}");
+        let namespace = &self.namespace;
+        let get = format!("get pods -n {namespace} -l {AGENT_SELECTOR}");
         let node = format!("{get} -o jsonpath={{.items[0].spec.nodeName}}");
         let node = self.ask(&node).await?;
         ensure!(!node.is_empty(), "the agent is on no node");
         Ok(node)
     }
 
-    /// A laptop on the cluster's lan, with that kubeconfig. It ends when dropped.
+    /// A laptop that reaches the cluster's API server, with that kubeconfig: where the cluster is the lab's,
+    /// on its lan. It ends when dropped.
     ///
     /// # Errors
     /// Where it can't be made or plugged in.
@@ -246,9 +181,6 @@ impl Lab {
         Laptop::start(self, hostname, kubeconfig).await
     }
 }
-
-/// All that a user of `pmz up` needs, in the agent's namespace.
-pub const NEEDED: [&str; 2] = ["pods:get,list", "pods/portforward:get,create"];
 
 /// What a command wrote, if it went well.
 pub(super) fn said(ran: Ran) -> Result<String> {

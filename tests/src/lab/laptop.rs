@@ -1,15 +1,17 @@
-//! A developer's machine beside the cluster: it reaches the nodes, and no pod and no service.
+//! A developer's machine beside the cluster: it reaches the API server, the lab's nodes too, and no pod and no
+//! service.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pmz_cli::playground::machine::{Machine, MachineFile, MachineSpec};
+use pmz_cli::playground::machine::{Machine, MachineSpec};
 use serde_json::Value;
 
-use super::Lab;
-use super::cluster::said;
+use super::Cluster;
+use super::cluster::{Access, said};
+use super::relay::Relay;
 use crate::{Ran, eventually, pmz_binary, run};
 
 /// Where the kubeconfig lies on the laptop.
@@ -17,35 +19,57 @@ const KUBECONFIG: &str = "/run/lab/kubeconfig";
 /// What the laptop has before pmz is up: nobody answers there.
 const RESOLV_CONF: &str = "# There is no name server on this lan.\n";
 
-/// A set of namespaces on the cluster's lan. What runs in it ends with it.
+/// A set of namespaces. What runs in it ends with it.
 pub struct Laptop {
     machine: Machine,
-    address: IpAddr,
+    address: Option<IpAddr>,
+    /// The agent's namespace, where it is not pmz's default.
+    namespace: Option<String>,
+    /// The way to the API server, where the laptop is on no lan.
+    relay: Option<Relay>,
 }
 
 impl Laptop {
-    pub(super) async fn start(lab: &Lab, hostname: &str, kubeconfig: &str) -> Result<Self> {
+    pub(super) async fn start(cluster: &Cluster, hostname: &str, kubeconfig: &str) -> Result<Self> {
         let program = pmz_binary()?;
         let spec = MachineSpec {
             hostname: hostname.to_owned(),
             hosts: format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n"),
             resolv_conf: RESOLV_CONF.to_owned(),
             sysctls: Vec::new(),
-            files: vec![MachineFile {
-                path: KUBECONFIG.into(),
-                content: kubeconfig.as_bytes().to_vec(),
-            }],
+            files: Vec::new(),
         };
         let start = move || Machine::start(&program, &spec);
-        let machine = tokio::task::spawn_blocking(start).await??;
-        let mut attach = lab.command("attach");
-        let netns = machine.netns().as_fd().as_raw_fd();
-        attach
-            .arg(lab.name())
-            .arg(format!("/proc/{}/fd/{netns}", std::process::id()));
-        let address = said(run(attach).await?).context("plug the laptop in")?;
-        let address = address.trim().parse().context("its address")?;
-        Ok(Self { machine, address })
+        let mut laptop = Self {
+            machine: tokio::task::spawn_blocking(start).await??,
+            address: None,
+            namespace: None,
+            relay: None,
+        };
+        match &cluster.access {
+            Access::Commands { folder, name } => {
+                let mut attach = std::process::Command::new(folder.join("attach"));
+                let netns = laptop.machine.netns().as_fd().as_raw_fd();
+                attach
+                    .arg(name)
+                    .arg(format!("/proc/{}/fd/{netns}", std::process::id()));
+                let address = said(run(attach).await?).context("plug the laptop in")?;
+                laptop.address = Some(address.trim().parse().context("its address")?);
+                laptop
+                    .machine
+                    .write_file(KUBECONFIG, kubeconfig.as_bytes())?;
+            }
+            Access::Kubeconfig(_) => {
+                laptop.script("ip link set lo up").await?;
+                let (relay, kubeconfig) = Relay::start(&laptop.machine, kubeconfig)?;
+                laptop.relay = Some(relay);
+                laptop.namespace = Some(cluster.namespace.clone());
+                laptop
+                    .machine
+                    .write_file(KUBECONFIG, kubeconfig.as_bytes())?;
+            }
+        }
+        Ok(laptop)
     }
 
     /// Its namespaces, for what is not here.
@@ -53,8 +77,8 @@ impl Laptop {
         &self.machine
     }
 
-    /// Its IPv4 address on the lan.
-    pub fn address(&self) -> IpAddr {
+    /// Its IPv4 address on the cluster's lan; none where the cluster is not the lab's.
+    pub fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
@@ -65,10 +89,13 @@ impl Laptop {
         command
     }
 
-    /// pmz on it.
+    /// pmz on it, with the agent's namespace among its arguments where that is another one than usual.
     pub fn pmz(&self) -> std::process::Command {
         let mut command = self.machine.pmz();
         command.env("KUBECONFIG", KUBECONFIG);
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
         command
     }
 

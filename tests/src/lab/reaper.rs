@@ -1,5 +1,6 @@
 //! Takes a cluster away when the tests' process ends, however it ends.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,20 +9,23 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
-/// Waits for the end of its standard input, which is that of the tests' process; then takes the cluster
-/// away and with it the file that says that there is one.
-const SCRIPT: &str = r#"while read -r _; do :; done; "$1/down" --name "$2" 1>&2 && rm -f "$3""#;
+/// What the names of the lab's clusters begin with.
+pub(super) const PREFIX: &str = "l";
 
-/// A process that outlives this one for as long as taking the cluster away takes. It holds a lock on a
-/// file that is called by the cluster's name: one that nobody holds is of a run whose reaper was killed.
+/// Waits for the end of its standard input, which is that of the tests' process; then cleans up by the
+/// command that comes after the name of the file that says that there is something to do.
+const SCRIPT: &str = r#"while read -r _; do :; done; file=$1; shift; "$@" 1>&2 && rm -f "$file""#;
+
+/// A process that outlives this one for as long as cleaning up takes. It holds a lock on a file that is
+/// called by the cluster's name: one that nobody holds is of a run whose reaper was killed.
 pub(super) struct Reaper {
     /// Its standard input, among others.
     _process: Child,
 }
 
 impl Reaper {
-    /// To be started before the cluster is.
-    pub(super) fn start(lab: &Path, cluster: &str) -> Result<Self> {
+    /// To be started before there is anything to clean up.
+    pub(super) fn start(cluster: &str, clean_up: &[OsString]) -> Result<Self> {
         let path = folder()?.join(cluster);
         let file = File::options()
             .create(true)
@@ -33,17 +37,16 @@ impl Reaper {
         };
         let process = Command::new("sh")
             .args(["-c", SCRIPT, "reaper"])
-            .arg(lab)
-            .arg(cluster)
             .arg(&path)
+            .args(clean_up)
             // The lock belongs to the open file, and so to whoever has it.
             .stdout(lock.try_clone()?)
             .stdin(Stdio::piped())
             // Ctrl-C is for the tests; this one has to clean up after them.
             .process_group(0)
             .spawn()
-            .context("start the shell that takes the cluster away at the end")?;
-        // Dropping a Flock unlocks the file for all who have it open; closing it only does not.
+            .context("start the shell that cleans up at the end")?;
+        // Dropping a Flock unlocks the file for all who have it open.
         std::mem::forget(lock);
         Ok(Self { _process: process })
     }
@@ -56,6 +59,9 @@ pub(super) fn clear_leftovers(lab: &Path) -> Result<()> {
         let (Some(name), Ok(file)) = (path.file_name(), File::open(&path)) else {
             continue;
         };
+        if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
             continue;
         };

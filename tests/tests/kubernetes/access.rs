@@ -1,27 +1,26 @@
 //! What the agent and its users may do, and what they are told where they may not.
 
 use anyhow::ensure;
-use pmz_tests::lab::{AGENT_NAMESPACE, Uses, on_cluster};
+use pmz_tests::lab::{Uses, on_any_cluster};
 
 #[test]
 fn the_agent_is_ready_where_pod_security_restricted_is_enforced() {
-    on_cluster("restricted", Uses::Shared, async |lab| {
+    on_any_cluster("restricted", Uses::Shared, async |cluster| {
+        let namespace = cluster.namespace();
         let label = r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}";
-        let level = lab
-            .ask(&format!(
-                "get namespace {AGENT_NAMESPACE} -o jsonpath={label}"
-            ))
+        let level = cluster
+            .ask(&format!("get namespace {namespace} -o jsonpath={label}"))
             .await?;
         ensure!(level == "restricted", "{level:?}");
         // That the label means something: a pod with less care is refused.
         let careless = "run careless --image=localhost/busybox:1";
-        let refused = lab.ask(&format!("{careless} -n {AGENT_NAMESPACE}")).await;
+        let refused = cluster.ask(&format!("{careless} -n {namespace}")).await;
         let Err(error) = refused else {
             anyhow::bail!("a careless pod is let in");
         };
         ensure!(format!("{error:#}").contains("restricted"), "{error:#}");
-        let get = format!("get deployment pmz-agent -n {AGENT_NAMESPACE}");
-        let ready = lab
+        let get = format!("get deployment pmz-agent -n {namespace}");
+        let ready = cluster
             .ask(&format!("{get} -o jsonpath={{.status.readyReplicas}}"))
             .await?;
         ensure!(ready == "1", "{ready:?} replicas are ready");
@@ -31,40 +30,42 @@ fn the_agent_is_ready_where_pod_security_restricted_is_enforced() {
 
 #[test]
 fn a_missing_verb_is_named_with_the_line_that_checks_it() {
-    on_cluster("missing_verbs", Uses::Shared, async |lab| {
+    on_any_cluster("missing_verbs", Uses::Shared, async |cluster| {
+        let namespace = cluster.namespace();
         let cases: [(&str, &[&str], &str, &str); 3] = [
             (
                 "nolist",
                 &["pods:get", "pods/portforward:get,create"],
                 "list pods",
-                "kubectl auth can-i list pods -n pmz",
+                "kubectl auth can-i list pods",
             ),
             (
                 "noget",
                 &["pods:get,list", "pods/portforward:create"],
                 "get",
-                "kubectl auth can-i get pods --subresource=portforward -n pmz",
+                "kubectl auth can-i get pods --subresource=portforward",
             ),
             (
                 "nocreate",
                 &["pods:get,list", "pods/portforward:get"],
                 "create",
-                "kubectl auth can-i create pods --subresource=portforward -n pmz",
+                "kubectl auth can-i create pods --subresource=portforward",
             ),
         ];
         for (user, rules, verb, check) in cases {
-            lab.allow(user, AGENT_NAMESPACE, rules).await?;
-            let kubeconfig = lab.kubeconfig(user).await?;
-            let laptop = lab.laptop(user, &kubeconfig).await?;
+            let check = format!("{check} -n {namespace}");
+            cluster.allow(user, namespace, rules).await?;
+            let kubeconfig = cluster.kubeconfig(user).await?;
+            let laptop = cluster.laptop(user, &kubeconfig).await?;
             let ran = laptop.run_pmz(&["up"]).await?;
             let said = &ran.stderr;
             ensure!(ran.code == Some(4), "{user}: {ran:?}");
             ensure!(
-                said.contains(verb) && said.contains(check),
+                said.contains(verb) && said.contains(&check),
                 "{user}: {said}"
             );
             ensure!(
-                said.contains(&format!("in namespace {AGENT_NAMESPACE:?}")),
+                said.contains(&format!("in namespace {namespace:?}")),
                 "{said}"
             );
         }
@@ -74,11 +75,12 @@ fn a_missing_verb_is_named_with_the_line_that_checks_it() {
 
 #[test]
 fn getting_pods_by_name_is_for_kubectl_and_pmz_connects_without() {
-    on_cluster("no_get_pods", Uses::Shared, async |lab| {
+    on_any_cluster("no_get_pods", Uses::Shared, async |cluster| {
+        let namespace = cluster.namespace();
         let rules = ["pods:list", "pods/portforward:get,create"];
-        lab.allow("nogetpods", AGENT_NAMESPACE, &rules).await?;
-        let kubeconfig = lab.kubeconfig("nogetpods").await?;
-        let laptop = lab.laptop("nogetpods", &kubeconfig).await?;
+        cluster.allow("nogetpods", namespace, &rules).await?;
+        let kubeconfig = cluster.kubeconfig("nogetpods").await?;
+        let laptop = cluster.laptop("nogetpods", &kubeconfig).await?;
         laptop.up(&[]).await?;
         Ok(())
     });

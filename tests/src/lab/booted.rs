@@ -1,0 +1,123 @@
+//! The lab's cluster: booted for the tests, on this machine, with all that it can do.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::cluster::{Access, succeed};
+use super::reaper::{self, Reaper};
+use super::{Cluster, image};
+use crate::pmz_binary;
+
+/// Where the lab's agent is that all tests share.
+pub const AGENT_NAMESPACE: &str = "pmz";
+
+/// A running cluster of two nodes and both families, with an agent in it. It goes with this process.
+pub struct Lab {
+    cluster: Cluster,
+    folder: PathBuf,
+    name: String,
+    /// Files that go with this.
+    scratch: tempfile::TempDir,
+    _reaper: Reaper,
+}
+
+impl Deref for Lab {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Lab {
+    /// Boots it. Blocks for ten to twenty seconds.
+    pub(super) fn boot(folder: &Path) -> Result<Self> {
+        let begun = Instant::now();
+        let folder = std::path::absolute(folder)?;
+        reaper::clear_leftovers(&folder)?;
+        let name = format!("{}{}", reaper::PREFIX, std::process::id());
+        let down = [
+            folder.join("down").into(),
+            "--name".into(),
+            name.clone().into(),
+        ];
+        let reaper = Reaper::start(&name, &down)?;
+        let lab = Self {
+            cluster: Cluster {
+                access: Access::Commands {
+                    folder: folder.clone(),
+                    name: name.clone(),
+                },
+                namespace: AGENT_NAMESPACE.to_owned(),
+            },
+            folder,
+            name,
+            scratch: tempfile::tempdir()?,
+            _reaper: reaper,
+        };
+        let archive = lab.scratch.path().join("pmz.tar");
+        // The one mostly waits, the other computes.
+        let (up, image) = thread::scope(|scope| {
+            let image = scope.spawn(|| image::write(&archive));
+            let mut up = lab.command("up");
+            up.args(["--name", &lab.name, "--nodes", "2", "--dual-stack"]);
+            let up = succeed(up);
+            let image = image.join().map_err(|_| anyhow!("a panic"));
+            (up, image)
+        });
+        let kubeconfig = up.context("boot the cluster")?;
+        image?.context("make the agent's image")?;
+        lab.load_image(&archive)?;
+        deploy(Path::new(kubeconfig.trim()))?;
+        eprintln!("cluster {}: up after {:.1?}", lab.name, begun.elapsed());
+        Ok(lab)
+    }
+
+    /// Imports an image's archive on every node. Blocks.
+    ///
+    /// # Errors
+    /// Where a node can't read it.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        let mut load = self.command("load-image");
+        load.args(["--name", &self.name]).arg(archive);
+        succeed(load).map(drop)
+    }
+
+    /// The name by which the lab's commands know it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A folder for tests' files, which goes with the cluster.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// One of the lab's commands.
+    pub fn command(&self, command: &str) -> Command {
+        let mut command = Command::new(self.folder.join(command));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A command in all namespaces of a node, the first of which is 1.
+    pub fn node(&self, number: u8, program: &str) -> Command {
+        let mut command = self.command("node");
+        command.args(["--name", &self.name, &number.to_string(), program]);
+        command
+    }
+}
+
+fn deploy(kubeconfig: &Path) -> Result<()> {
+    let mut deploy = Command::new(pmz_binary()?);
+    deploy
+        .args(["agent", "deploy", "-n", AGENT_NAMESPACE])
+        .args(["--image", image::NAME, "--kubeconfig"])
+        .arg(kubeconfig);
+    succeed(deploy).context("deploy the agent").map(drop)
+}
