@@ -291,10 +291,10 @@ mod tests {
             config["config"]["Entrypoint"],
             json!(["/pmz", "agent", "serve"])
         );
-        assert_eq!(
-            config["config"]["Labels"]["org.opencontainers.image.version"],
-            "7.1.2"
-        );
+        let labels = &config["config"]["Labels"];
+        assert_eq!(labels["org.opencontainers.image.version"], "7.1.2");
+        let source = labels["org.opencontainers.image.source"].as_str();
+        assert!(source.unwrap().starts_with("https://"), "{labels}");
         assert_eq!(
             config["rootfs"]["diff_ids"][0],
             manifest["layers"][0]["digest"]
