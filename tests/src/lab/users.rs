@@ -38,7 +38,10 @@ impl fmt::Display for Subject<'_> {
 /// Roles and bindings, called by that name, for rules like `pods:get,list`.
 pub(super) fn roles(
     name: &str,
-    subject: Subject<'_>, namespace: &str, rules: &[&str]) -> Result<String> {
+    subject: Subject<'_>,
+    namespace: &str,
+    rules: &[&str],
+) -> Result<String> {
     let mut manifest = String::new();
     for (i, rule) in rules.iter().enumerate() {
         let (resource, verbs) = rule.split_once(':').context("a rule without verbs")?;
