@@ -225,6 +225,7 @@ mod tests {
 
     use super::*;
     use crate::image::elf::tests::program;
+    use crate::image::mark::tests::mark;
 
     fn written(name: &str, program: &[u8]) -> (Written, Vec<u8>) {
         let image = Image::new(name.parse().unwrap(), program).unwrap();
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn both_indexes_lead_to_the_program_as_only_file_of_nobody_s_image() {
-        let content = program(62, 1, b"\0pmz program of version 7.1.2\n");
+        let content = program(62, 1, &mark("7.1.2\n"));
         let (written, archive) = written("localhost/pmz:dev", &content);
         let entries = entries(&archive);
         assert_eq!(

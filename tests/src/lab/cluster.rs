@@ -115,20 +115,26 @@ impl Cluster {
     /// # Errors
     /// Where the API server refuses the role.
     pub async fn allow(&self, user: &str, namespace: &str, rules: &[&str]) -> Result<()> {
+        self.allow_as(user, user, namespace, rules).await
+    }
+
+    /// [`Self::allow`] for a user whose name is none for an object: `name` is its roles'.
+    ///
+    /// # Errors
+    /// Where the API server refuses the role.
+    pub async fn allow_as(
+        &self,
+        name: &str,
+        user: &str,
+        namespace: &str,
+        rules: &[&str],
+    ) -> Result<()> {
         let subject = match &self.access {
             Access::Commands { .. } => Subject::User(user),
             Access::Kubeconfig(_) => Subject::ServiceAccount(user, &self.namespace),
         };
-        self.apply(&users::roles(subject, namespace, rules)?).await
-    }
-
-    /// [`Self::allow`] for a ServiceAccount of the agent's namespace.
-    ///
-    /// # Errors
-    /// Where the API server refuses the role.
-    pub async fn allow_account(&self, name: &str, namespace: &str, rules: &[&str]) -> Result<()> {
-        let subject = Subject::ServiceAccount(name, &self.namespace);
-        self.apply(&users::roles(subject, namespace, rules)?).await
+        let roles = users::roles(name, subject, namespace, rules)?;
+        self.apply(&roles).await
     }
 
     /// A user who may do what `pmz up` needs, and no more; gives the kubeconfig.

@@ -19,14 +19,6 @@ pub(super) enum Subject<'a> {
     ServiceAccount(&'a str, &'a str),
 }
 
-impl Subject<'_> {
-    fn name(&self) -> &str {
-        match self {
-            Self::User(name) | Self::ServiceAccount(name, _) => name,
-        }
-    }
-}
-
 /// As YAML's flow style, which a RoleBinding has in it.
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,12 +35,17 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
-/// Roles and bindings for rules like `pods:get,list`.
-pub(super) fn roles(subject: Subject<'_>, namespace: &str, rules: &[&str]) -> Result<String> {
+/// Roles and bindings, called by that name, for rules like `pods:get,list`.
+pub(super) fn roles(
+    name: &str,
+    subject: Subject<'_>,
+    namespace: &str,
+    rules: &[&str],
+) -> Result<String> {
     let mut manifest = String::new();
     for (i, rule) in rules.iter().enumerate() {
         let (resource, verbs) = rule.split_once(':').context("a rule without verbs")?;
-        let name = format!("{}-{i}", subject.name());
+        let name = format!("{name}-{i}");
         manifest += &format!(
             "---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -198,7 +198,9 @@ fn a_token_that_has_run_out_is_asked_for_again() {
         let server = echo(lab, "token").await?;
         lab.ask(&format!("create serviceaccount robot -n {AGENT_NAMESPACE}"))
             .await?;
-        lab.allow_account("robot", AGENT_NAMESPACE, &NEEDED).await?;
+        let account = format!("system:serviceaccount:{AGENT_NAMESPACE}:robot");
+        lab.allow_as("robot", &account, AGENT_NAMESPACE, &NEEDED)
+            .await?;
         let first = token(lab, "first").await?;
         let kubeconfig = with_plugin(&lab.kubeconfig("nobody").await?)?;
         let laptop = lab.laptop("robot", &kubeconfig).await?;
