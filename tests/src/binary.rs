@@ -57,6 +57,8 @@ fn is_fresh(binary: &Path) -> bool {
         .iter()
         .flat_map(|name| [root.join(name), root.join(name).join("src")])
         .collect();
+    // What is embedded.
+    folders.push(root.join("deploy"));
     folders.push(root);
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else {
@@ -69,7 +71,7 @@ fn is_fresh(binary: &Path) -> bool {
             let in_sources = folder.components().any(|part| part.as_os_str() == "src");
             let counts = path
                 .extension()
-                .is_some_and(|e| e == "rs" || e == "toml" || e == "lock");
+                .is_some_and(|e| e == "rs" || e == "toml" || e == "lock" || e == "yaml");
             if metadata.is_dir() && in_sources {
                 folders.push(path);
             } else if counts && metadata.modified().map_or(true, |changed| changed > built) {

@@ -19,6 +19,8 @@ pub const AGENT_NAMESPACE: &str = "pmz";
 /// A running cluster of two nodes and both families, with an agent in it. It goes with this process.
 pub struct Lab {
     cluster: Cluster,
+    /// The administrator's.
+    kubeconfig: PathBuf,
     folder: PathBuf,
     name: String,
     /// Files that go with this.
@@ -47,7 +49,8 @@ impl Lab {
             name.clone().into(),
         ];
         let reaper = Reaper::start(&name, &down)?;
-        let lab = Self {
+        let mut lab = Self {
+            kubeconfig: PathBuf::new(),
             cluster: Cluster {
                 access: Access::Commands {
                     folder: folder.clone(),
@@ -70,12 +73,30 @@ impl Lab {
             let image = image.join().map_err(|_| anyhow!("a panic"));
             (up, image)
         });
-        let kubeconfig = up.context("boot the cluster")?;
+        // All that it writes to stdout.
+        lab.kubeconfig = up.context("boot the cluster")?.trim().into();
         image?.context("make the agent's image")?;
         lab.load_image(&archive)?;
-        deploy(Path::new(kubeconfig.trim()))?;
+        let mut deploy = lab.pmz()?;
+        deploy.args(["agent", "deploy", "-n", AGENT_NAMESPACE]);
+        succeed(deploy).context("deploy the agent")?;
         eprintln!("cluster {}: up after {:.1?}", lab.name, begun.elapsed());
         Ok(lab)
+    }
+
+    /// pmz as the cluster's administrator, on this machine, with the image of this build.
+    ///
+    /// # Errors
+    /// Where pmz can't be built.
+    pub fn pmz(&self) -> Result<Command> {
+        let mut command = Command::new(pmz_binary()?);
+        command
+            .stdin(Stdio::null())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("PMZ_IMAGE", image::NAME)
+            // Where the user who runs the tests has a config file, it is not meant.
+            .env("XDG_CONFIG_HOME", self.scratch());
+        Ok(command)
     }
 
     /// Imports an image's archive on every node. Blocks.
@@ -111,13 +132,4 @@ impl Lab {
         command.args(["--name", &self.name, &number.to_string(), program]);
         command
     }
-}
-
-fn deploy(kubeconfig: &Path) -> Result<()> {
-    let mut deploy = Command::new(pmz_binary()?);
-    deploy
-        .args(["agent", "deploy", "-n", AGENT_NAMESPACE])
-        .args(["--image", image::NAME, "--kubeconfig"])
-        .arg(kubeconfig);
-    succeed(deploy).context("deploy the agent").map(drop)
 }

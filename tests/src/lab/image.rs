@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::binary;
 
 /// What the image is called in the cluster.
-pub(super) const NAME: &str = "localhost/pmz:test";
+pub const NAME: &str = "localhost/pmz:test";
 
 /// Writes the agent's image by `pmz agent image` of a static pmz, which cargo builds where it is missing or
 /// older than its sources.

@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 pub use booted::{AGENT_NAMESPACE, Lab};
 pub use cluster::{Cluster, NEEDED};
 use foreign::Foreign;
+pub use image::NAME as AGENT_IMAGE;
 pub use laptop::Laptop;
 pub use programs::Programs;
 

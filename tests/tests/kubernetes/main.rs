@@ -11,6 +11,7 @@
 mod access;
 mod clients;
 mod connect;
+mod deploy;
 mod servers;
 mod staying;
 mod traffic;

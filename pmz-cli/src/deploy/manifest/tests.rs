@@ -64,7 +64,11 @@ fn the_folder_names_this_version_and_its_image() {
     let manifest = manifest(&AgentOptions::default());
     let deployment = find(&manifest, "Deployment");
     let version = "app.kubernetes.io~1version";
-    for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
+    for labels in [
+        "/metadata/labels",
+        "/spec/template/metadata/labels",
+        "/spec/template/spec/topologySpreadConstraints/0/labelSelector/matchLabels",
+    ] {
         let label = deployment.pointer(&format!("{labels}/{version}")).unwrap();
         assert_eq!(label, env!("CARGO_PKG_VERSION"));
     }
