@@ -25,7 +25,7 @@ pub enum NatMode {
     /// The agent dials for its clients; needs no privilege
     #[default]
     Userspace,
-    /// The node's kernel forwards; needs NET_ADMIN
+    /// The node's kernel forwards; not in this version
     Kernel,
 }
 

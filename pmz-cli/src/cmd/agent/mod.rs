@@ -29,6 +29,8 @@ pub(super) struct AgentArgs {
 #[derive(Debug, Subcommand)]
 enum AgentVerb {
     /// Deploy the agent into the cluster, or change the one that is there
+    ///
+    /// What no option names has its default, also where an agent is deployed already.
     Deploy(Box<deploy::DeployArgs>),
     /// Print the manifest that `deploy` applies, for kubectl and GitOps
     Manifest(Box<manifest::ManifestArgs>),
