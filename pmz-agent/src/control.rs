@@ -152,7 +152,15 @@ async fn handle_control(
     mut stream: TcpStream,
     hello: Hello,
 ) -> Result<(), ConnectionError> {
-    let session = match control.sessions.open(&hello) {
+    let opened = match &*control.leaving.borrow() {
+        // A client that has a session here may come back to it; nobody begins a new one.
+        Some(reason) if !control.sessions.holds(&hello) => Err(Refusal {
+            reason: RefusalReason::Unavailable,
+            message: reason.clone(),
+        }),
+        Some(_) | None => control.sessions.open(&hello),
+    };
+    let session = match opened {
         Ok(session) => session,
         Err(refusal) => {
             let message = refusal.message.clone();

@@ -1,6 +1,7 @@
 //! The agent as a whole: what it starts, in which order, and how it ends.
 
 use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -27,8 +28,9 @@ use crate::watch::{self as kubernetes, WatchConfig};
 const WATCH_WITHIN: Duration = Duration::from_secs(60);
 /// How often the log tells of dropped packets, at the most.
 const TELL_DROPS: Duration = Duration::from_secs(5);
-/// How long clients get to hear that the agent is leaving before it does.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a leaving agent goes on for clients that have not found another one yet: the pod's grace period
+/// is 30 s, and the replacement of an agent without replicas is starting meanwhile.
+const DRAIN: Duration = Duration::from_secs(25);
 
 /// Runs an agent until SIGTERM or SIGINT.
 ///
@@ -102,19 +104,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut served = pin!(control::serve(control.clone(), listener));
+    let ended = |result: std::io::Result<()>| {
+        result.context("the control port failed")?;
+        anyhow::bail!("the packet path stopped")
+    };
     tokio::select! {
-        result = control::serve(control.clone(), listener) => {
-            result.context("the control port failed")?;
-            anyhow::bail!("the packet path stopped");
-        }
+        result = &mut served => return ended(result),
         () = expire(&control, Duration::from_secs(args.peer_timeout.max(1))) => {}
         () = tell_drops(&control, &counters) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("agent leaving");
+    tracing::info!(sessions = control.sessions.count(), "agent leaving");
     leave.send_replace(Some(format!("agent {} is shutting down", args.name)));
-    tokio::time::sleep(FAREWELL).await;
+    tokio::select! {
+        result = &mut served => return ended(result),
+        () = control.sessions.all_closed() => {}
+        () = tokio::time::sleep(DRAIN) => {
+            let sessions = control.sessions.count();
+            tracing::warn!(sessions, "some clients found no other agent in time");
+        }
+        // Told a second time, it does not wait.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     stop.cancel();
     Ok(())
 }

@@ -13,6 +13,7 @@ use pmz_net::engine::{Engine, Paths};
 use pmz_net::session::{Capability, Hello, PROTOCOL, Refusal, RefusalReason};
 use pmz_net::tunnel::{AddPeerError, Peer};
 use rand::RngCore;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, Pair};
@@ -50,6 +51,8 @@ pub(crate) type Forget = Box<dyn Fn(&Peer<Paths>) + Send + Sync>;
 pub(crate) struct Sessions {
     engine: Arc<Engine>,
     state: Mutex<State>,
+    /// Wakes whoever waits for the last one to go.
+    closed: Notify,
     max_peers: usize,
     forget: Forget,
 }
@@ -74,6 +77,7 @@ impl Sessions {
         Self {
             engine,
             state,
+            closed: Notify::new(),
             max_peers,
             forget,
         }
@@ -81,6 +85,17 @@ impl Sessions {
 
     pub(crate) fn count(&self) -> usize {
         self.state.lock().by_token.len()
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn all_closed(&self) {
+        loop {
+            let closed = self.closed.notified();
+            if self.count() == 0 {
+                return;
+            }
+            closed.await;
+        }
     }
 
     /// Opens a session for a hello, or takes one up.
@@ -148,6 +163,13 @@ impl Sessions {
         Ok(session)
     }
 
+    /// Whether the session that this hello takes up is here.
+    pub(crate) fn holds(&self, hello: &Hello) -> bool {
+        let state = self.state.lock();
+        let token = hello.resume.as_ref();
+        token.is_some_and(|token| state.by_token.contains_key(token))
+    }
+
     /// The session of a carrier connection.
     pub(crate) fn find(&self, token: &str) -> Option<Arc<Session>> {
         self.state.lock().by_token.get(token).cloned()
@@ -164,6 +186,7 @@ impl Sessions {
         drop(state);
         session.ended.cancel();
         (self.forget)(&session.peer);
+        self.closed.notify_waiters();
         tracing::info!(peer = session.peer.id().0, why, "session closed");
     }
 

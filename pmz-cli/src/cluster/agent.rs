@@ -20,7 +20,8 @@ pub struct AgentPod {
 }
 
 impl Cluster {
-    /// The agents that serve, newest first: the order in which to try them.
+    /// The agents to try, in this order: those that are ready, newest first; then those that run and are
+    /// not ready, which may only not have been asked yet (a kubelet that starts again forgets what it knew).
     ///
     /// # Errors
     /// [`ClusterError::NoAgent`] or [`ClusterError::AgentNotReady`] where there is none; else see
@@ -51,6 +52,24 @@ impl Cluster {
     }
 }
 
+/// Runs, and is not ready.
+const NOT_READY: &str = "not ready";
+/// What a pod waits for that does not come by waiting.
+const HOPELESS: [&str; 7] = [
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "Failed",
+];
+
+/// Whether a pod in this state may become ready by itself, and soon.
+pub(crate) fn may_become_ready(state: &str) -> bool {
+    !HOPELESS.contains(&state)
+}
+
 fn choose(mut pods: Vec<Pod>, namespace: &str) -> Result<Vec<AgentPod>, ClusterError> {
     pods.sort_by(|a, b| {
         b.metadata
@@ -61,13 +80,17 @@ fn choose(mut pods: Vec<Pod>, namespace: &str) -> Result<Vec<AgentPod>, ClusterE
                 a.metadata.name.cmp(&b.metadata.name)
             })
     });
-    let ready: Vec<AgentPod> = pods
-        .iter()
-        .filter(|pod| state(pod).is_none())
+    let (ready, others): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| state(pod).is_none());
+    let running = others
+        .into_iter()
+        .filter(|pod| state(pod).as_deref() == Some(NOT_READY));
+    let usable: Vec<AgentPod> = ready
+        .into_iter()
+        .chain(running)
         .filter_map(|pod| agent(pod, namespace))
         .collect();
-    if !ready.is_empty() {
-        return Ok(ready);
+    if !usable.is_empty() {
+        return Ok(usable);
     }
     let namespace = namespace.to_owned();
     match pods.into_iter().next() {
@@ -111,7 +134,7 @@ pub(crate) fn state(pod: &Pod) -> Option<String> {
     let phase = status.phase.clone().unwrap_or_else(|| "Unknown".to_owned());
     Some(waiting.unwrap_or_else(|| {
         if phase == "Running" {
-            "not ready".to_owned()
+            NOT_READY.to_owned()
         } else {
             phase
         }
@@ -143,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_ready_pod_comes_first_and_those_that_do_not_serve_never() {
+    fn the_newest_ready_pod_comes_first_and_one_that_only_runs_last() {
         let mut leaving = pod("leaving", 9, true);
         leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
         let pods = vec![
@@ -152,7 +175,7 @@ mod tests {
             pod("new", 5, true),
             leaving,
         ];
-        assert_eq!(names(pods), ["new", "old"]);
+        assert_eq!(names(pods), ["new", "old", "starting"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod map;
 mod review;
 
 pub use agent::AgentPod;
+pub(crate) use agent::may_become_ready;
 pub(crate) use agent::state as pod_state;
 pub use client::{Cluster, SocketTuner};
 pub use config::{Loaded, Target};

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pmz_net::carrier::choice::Transport;
 use pmz_net::catalog::SharedMirror;
+use pmz_net::session::{Hello, Welcome};
 use pmz_net::tunnel::Tunnel;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -24,14 +25,19 @@ use super::report;
 use super::run::{ConnectContext, ConnectError, Connector, Session};
 use super::running::{Progress, Running, reporter};
 use super::status::Status;
+use crate::cluster::{ClusterError, may_become_ready};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Family;
-use crate::session::{self, Link, SessionOptions, hello};
+use crate::session::{self, Dial, Dialed, Link, OpenError, SessionOptions, hello};
 
 /// Name of the TUN.
 const DEVICE: &str = "pmz0";
 /// Stream connections to start with.
 const STREAMS: u16 = 4;
+/// How long an agent that is starting is waited for.
+const AGENT_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long the proof by name and connection may take.
 const PROOF_WITHIN: Duration = Duration::from_secs(10);
 
@@ -134,9 +140,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     // A key for this session alone: it lives in this process's memory and nowhere else.
     let tunnel = Tunnel::generate();
     let hello = hello(STANDARD.encode(tunnel.public_key()), client_name());
-    let (dialed, welcome) = session::open(&*dial, None, hello.clone())
-        .await
-        .map_err(open_failure)?;
+    let (dialed, welcome) = open(&*dial, &hello).await.map_err(open_failure)?;
     board.done(format!("{} {}", welcome.agent, welcome.version));
 
     board.step("opening the TUN device");
@@ -194,6 +198,31 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         stop,
         task,
     })
+}
+
+/// Opens a session, with an agent that may only be starting.
+async fn open(dial: &dyn Dial, hello: &Hello) -> Result<(Dialed, Welcome), OpenError> {
+    let until = Instant::now() + AGENT_WITHIN;
+    loop {
+        let error = match session::open(dial, None, hello.clone()).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let is_starting = match &error {
+            OpenError::Closed(_) => true,
+            OpenError::Dial(error) => match error.downcast_ref::<ClusterError>() {
+                Some(ClusterError::AgentNotReady { state, .. }) => may_become_ready(state),
+                Some(_) | None => false,
+            },
+            OpenError::Refused { .. } | OpenError::Codec { .. } | OpenError::Mute { .. } => false,
+        };
+        if !is_starting || Instant::now() >= until {
+            return Err(error);
+        }
+        tracing::info!(%error, "the agent is not there yet");
+        // A watch would tell when, but is a right more than a user needs.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Waits until the session carries packets, sets up what hangs on its addresses, and proves it.

@@ -1,5 +1,6 @@
 //! The control connection: opened again whenever it ends, with the same session where that still stands.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dial, Io, OpenError, open};
+use super::{Dial, Dialed, Io, OpenError, open};
 
 /// The agent is asked this often whether it is there.
 const PING: Duration = Duration::from_secs(5);
 /// Without a word for this long the connection is dead: port-forwards die without closing.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How long a message may take to be written.
 const WRITE: Duration = Duration::from_secs(5);
 /// The first and the longest pause before the next try.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often another agent is looked for while the present one is leaving.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(250);
 
 /// What the control connection brings.
 pub(super) enum ControlEvent {
@@ -29,6 +34,14 @@ pub(super) enum ControlEvent {
     Message(ToClient),
     /// It is gone; the next try follows. Why it ended, or why a try failed.
     Down(String),
+}
+
+/// How a control connection ended that did not break.
+enum Served {
+    /// The session is to end.
+    Stopped,
+    /// Another agent has opened a session, and the old one's has been closed.
+    Moved(Box<dyn Io>),
 }
 
 pub(super) struct Keeper {
@@ -47,8 +60,12 @@ impl Keeper {
         let mut pause = REDIAL.0;
         loop {
             let cause = match io.take() {
-                Some(io) => match self.serve(io).await {
-                    Ok(()) => return,
+                Some(present) => match self.serve(present).await {
+                    Ok(Served::Stopped) => return,
+                    Ok(Served::Moved(other)) => {
+                        io = Some(other);
+                        continue;
+                    }
                     Err(error) => {
                         pause = REDIAL.0;
                         format!("{error:#}")
@@ -81,7 +98,11 @@ impl Keeper {
             }
             opened => opened,
         };
-        let (dialed, welcome) = opened?;
+        self.take(opened?).await
+    }
+
+    /// Makes an opened session the present one.
+    async fn take(&mut self, (dialed, welcome): (Dialed, Welcome)) -> anyhow::Result<Box<dyn Io>> {
         self.agent.clone_from(&dialed.agent);
         self.hello.resume = Some(welcome.token.clone());
         self.hello.addresses.clone_from(&welcome.addresses);
@@ -93,8 +114,26 @@ impl Keeper {
         Ok(dialed.io)
     }
 
-    /// Reads messages until the connection ends; Ok where the session is to end.
-    async fn serve(&self, io: Box<dyn Io>) -> anyhow::Result<()> {
+    /// A session with another agent, as soon as there is one.
+    async fn elsewhere(dial: Arc<dyn Dial>, hello: Hello) -> (Dialed, Welcome) {
+        loop {
+            match open(&*dial, None, hello.clone()).await {
+                Ok(opened) => return opened,
+                Err(error) => tracing::debug!(%error, "no other agent yet"),
+            }
+            tokio::time::sleep(LOOK_ELSEWHERE).await;
+        }
+    }
+
+    /// Reads messages until the connection ends, or another one has taken its place.
+    async fn serve(&mut self, io: Box<dyn Io>) -> anyhow::Result<Served> {
+        // Taken up where another agent is: its session is a new one.
+        let hello = Hello {
+            resume: None,
+            ..self.hello.clone()
+        };
+        let mut elsewhere = pin!(Self::elsewhere(self.dial.clone(), hello));
+        let mut leaving = false;
         let (reader, mut writer) = tokio::io::split(io);
         let mut frames = FrameReader::new(reader, MAX_FRAME);
         let mut pings = interval(PING);
@@ -108,9 +147,18 @@ impl Keeper {
                         anyhow::bail!("the connection was closed");
                     };
                     heard = Instant::now();
+                    leaving |= matches!(message, ToClient::Leaving { .. });
                     if self.events.send(ControlEvent::Message(message)).await.is_err() {
-                        return Ok(());
+                        return Ok(Served::Stopped);
                     }
+                }
+                // The old agent serves on meanwhile.
+                opened = &mut elsewhere, if leaving => {
+                    let io = self.take(opened).await?;
+                    let goodbye = write_frame(&mut writer, &ToAgent::Bye);
+                    // It forgets a silent client by itself.
+                    let _ = timeout(GOODBYE, goodbye).await;
+                    return Ok(Served::Moved(io));
                 }
                 _ = pings.tick() => {
                     nonce += 1;
@@ -127,8 +175,8 @@ impl Keeper {
                         while frames.next::<ToClient>().await?.is_some() {}
                         anyhow::Ok(())
                     };
-                    let _ = timeout(Duration::from_secs(1), goodbye).await;
-                    return Ok(());
+                    let _ = timeout(GOODBYE, goodbye).await;
+                    return Ok(Served::Stopped);
                 }
             }
         }

@@ -277,7 +277,7 @@ impl Session {
             ToClient::Leaving { reason } => {
                 tracing::info!(
                     reason,
-                    "the agent is leaving; another one is looked for when it has gone"
+                    "the agent is leaving; another one is looked for, and this one serves on"
                 );
             }
             ToClient::Pong { .. } | ToClient::Unknown => {}

@@ -16,7 +16,7 @@ use super::control::{OpenError, open_carrier};
 /// Bytes that may stand before one stream; above, the fattest flow loses packets.
 const STREAM_QUEUE: usize = 4 << 20;
 /// The first and the longest pause before an ended stream is dialled again.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// What happened to a stream.
 #[derive(Debug)]

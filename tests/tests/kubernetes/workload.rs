@@ -80,5 +80,5 @@ async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
     lab.apply(&namespace).await?;
     let account = format!("get serviceaccount default -n {name}");
     let made = async || Ok(lab.ask(&account).await.is_ok().then_some(()));
-    eventually("a service account", Duration::from_secs(20), made).await
+    eventually("a service account", Duration::from_secs(60), made).await
 }

@@ -79,9 +79,9 @@ fn what_is_missing_for_pmz_up_is_named_in_one_paragraph() {
             one_paragraph(&ran, 4, &["portforward"]).context("no permission")?;
 
             let agent = world.agents()[0].pod();
-            world.playground().set_ready("pmz", agent, false);
+            world.playground().remove_pod("pmz", agent).await?;
             let ran = up(world, |_| {}).await?;
-            one_paragraph(&ran, 6, &["ready", "namespace"]).context("no agent")?;
+            one_paragraph(&ran, 6, &["namespace", "pmz agent deploy"]).context("no agent")?;
             ensure!(traces(world).await? == before, "a failure left something");
             Ok(())
         },
