@@ -31,6 +31,8 @@ const TELL_DROPS: Duration = Duration::from_secs(5);
 /// How long a leaving agent goes on for clients that have not found another one yet: the pod's grace period
 /// is 30 s, and the replacement of an agent without replicas is starting meanwhile.
 const DRAIN: Duration = Duration::from_secs(25);
+/// A client that has not been heard for longer is not waited for: it would have asked whether anybody is here.
+const LATELY: Duration = Duration::from_secs(15);
 
 /// Runs an agent until SIGTERM or SIGINT.
 ///
@@ -120,7 +122,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     leave.send_replace(Some(format!("agent {} is shutting down", args.name)));
     tokio::select! {
         result = &mut served => return ended(result),
-        () = control.sessions.all_closed() => {}
+        () = control.sessions.all_closed(LATELY) => {}
         () = tokio::time::sleep(DRAIN) => {
             let sessions = control.sessions.count();
             tracing::warn!(sessions, "some clients found no other agent in time");

@@ -14,6 +14,7 @@ use pmz_net::session::{Capability, Hello, PROTOCOL, Refusal, RefusalReason};
 use pmz_net::tunnel::{AddPeerError, Peer};
 use rand::RngCore;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, Pair};
@@ -87,14 +88,25 @@ impl Sessions {
         self.state.lock().by_token.len()
     }
 
-    /// Waits until there is none.
-    pub(crate) async fn all_closed(&self) {
+    /// Waits until there is none whose client has been heard within `lately`.
+    pub(crate) async fn all_closed(&self, lately: Duration) {
         loop {
             let closed = self.closed.notified();
-            if self.count() == 0 {
+            let next_silence = {
+                let state = self.state.lock();
+                let silences = state
+                    .by_token
+                    .values()
+                    .map(|s| s.peer.attached.silent_for());
+                silences
+                    .filter_map(|silence| lately.checked_sub(silence))
+                    .max()
+            };
+            let Some(next_silence) = next_silence else {
                 return;
-            }
-            closed.await;
+            };
+            // It may be heard again, or go.
+            let _ = timeout(next_silence + Duration::from_millis(1), closed).await;
         }
     }
 

@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod config;
 pub mod daemon;
 pub mod deploy;
+mod environment;
 pub mod failure;
 pub mod helper;
 pub mod image;

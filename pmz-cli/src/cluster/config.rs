@@ -1,5 +1,6 @@
 //! The kubeconfig, as kubectl finds and reads it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use kube::Config;
@@ -36,19 +37,19 @@ impl Target {
     /// As the command line and the environment have it, with paths made absolute: the daemon works in
     /// another directory.
     pub fn new(kubeconfig: Option<&Path>, context: Option<String>, namespace: String) -> Self {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let search = std::env::var_os("KUBECONFIG")
-            .filter(|list| !list.is_empty())
-            .map(|list| {
-                let paths = std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty());
-                paths.map(|p| absolute(&p)).collect()
-            });
         Self {
             kubeconfig: kubeconfig.map(absolute),
-            search,
+            search: std::env::var_os("KUBECONFIG").and_then(|list| search(&list)),
             context,
             namespace,
         }
+    }
+
+    /// The same with that KUBECONFIG where the environment has none.
+    #[must_use]
+    pub fn or_search(self, kubeconfig: Option<&OsStr>) -> Self {
+        let search = self.search.or_else(|| kubeconfig.and_then(search));
+        Self { search, ..self }
     }
 
     /// Reads the files and chooses the context. Nothing is connected.
@@ -102,7 +103,7 @@ impl Target {
     fn read(&self) -> Result<Option<Kubeconfig>, ClusterError> {
         let mut merged: Option<Kubeconfig> = None;
         for path in self.paths().iter().filter(|path| path.exists()) {
-            let next = Kubeconfig::read_from(path).map_err(unusable)?;
+            let next = read_file(path)?;
             merged = Some(match merged {
                 Some(so_far) => so_far.merge(next).map_err(unusable)?,
                 None => next,
@@ -110,6 +111,40 @@ impl Target {
         }
         Ok(merged)
     }
+}
+
+/// One file. Where several have the same name for something the first one counts; within one file that is
+/// an error, as it is kubectl's.
+fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
+    let bad = |reason: String| ClusterError::BadKubeconfig {
+        reason: format!("{}: {reason}", path.display()),
+    };
+    let file = Kubeconfig::read_from(path).map_err(|error| bad(super::map::chain(&error)))?;
+    let clusters: Vec<_> = file.clusters.iter().map(|c| &c.name).collect();
+    let users: Vec<_> = file.auth_infos.iter().map(|u| &u.name).collect();
+    let contexts: Vec<_> = file.contexts.iter().map(|c| &c.name).collect();
+    for (what, mut names) in [
+        ("contexts", contexts),
+        ("clusters", clusters),
+        ("users", users),
+    ] {
+        names.sort();
+        if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
+            return Err(bad(format!("two {what} are called {name:?}")));
+        }
+    }
+    Ok(file)
+}
+
+/// The files of a KUBECONFIG.
+fn search(list: &OsStr) -> Option<Vec<PathBuf>> {
+    let paths = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty());
+    let paths: Vec<_> = paths.map(|path| absolute(&path)).collect();
+    (!paths.is_empty()).then_some(paths)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn unusable(error: KubeconfigError) -> ClusterError {
@@ -220,11 +255,33 @@ mod tests {
     async fn a_file_that_is_no_kubeconfig_is_named_as_such() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
-        std::fs::write(&path, "contexts: 7\n").unwrap();
-        let bad = target(vec![path], None).load().await;
-        assert!(
-            matches!(bad, Err(ClusterError::BadKubeconfig { .. })),
-            "{bad:?}"
-        );
+        for text in ["contexts: 7\n", "\tno: yaml: [\n", "\0\u{1}"] {
+            std::fs::write(&path, text).unwrap();
+            match target(vec![path.clone()], None).load().await {
+                Err(ClusterError::BadKubeconfig { reason }) => {
+                    assert!(reason.contains(&path.display().to_string()), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_equal_names_the_first_files_counts_and_one_file_may_have_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = file(dir.path(), "a", "dev", "https://192.0.2.1:6443", true);
+        let b = file(dir.path(), "b", "dev", "https://192.0.2.2:6443", true);
+        let loaded = target(vec![b.clone(), a.clone()], None).load().await;
+        assert_eq!(loaded.unwrap().server, "https://192.0.2.2:6443");
+        let twice = std::fs::read_to_string(&a).unwrap()
+            + "- name: dev\n  context: {cluster: dev, user: other}\n";
+        std::fs::write(&a, twice).unwrap();
+        match target(vec![a.clone()], None).load().await {
+            Err(ClusterError::BadKubeconfig { reason }) => assert_eq!(
+                reason,
+                format!("{}: two contexts are called \"dev\"", a.display())
+            ),
+            other => panic!("{other:?}"),
+        }
     }
 }

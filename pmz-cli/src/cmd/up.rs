@@ -16,6 +16,7 @@ use crate::daemon::{
     Ask, CarrierChoice, CarrierKind, ControlClient, Phase, Status, Tell, UpOptions, View,
 };
 use crate::deploy::READY_WITHIN;
+use crate::environment::Environment;
 use crate::failure::{ExitCode, Failure, Offer};
 use crate::show::{Progress, Style};
 
@@ -49,7 +50,13 @@ pub(super) struct UpArgs {
 }
 
 pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
-    let target = global.target();
+    let mut target = global.target();
+    if nix::unistd::geteuid().is_root() {
+        // Only the daemon reads these files, as the user behind sudo.
+        let environment = Environment::behind_sudo();
+        let kubeconfig = environment.as_ref().and_then(|e| e.get("KUBECONFIG"));
+        target = target.or_search(kubeconfig);
+    }
     let runtime = runtime()?;
     if let Some(client) = runtime.block_on(daemon())? {
         return runtime.block_on(join(client, global.context.as_deref()));

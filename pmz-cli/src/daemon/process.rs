@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 use super::log::{LogFile, filter};
 use super::options::{RunAs, UpOptions};
 use super::run::{Connector, run};
+use crate::environment::Environment;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::HelperClient;
 use crate::show::Style;
@@ -56,7 +57,9 @@ pub fn main<C: Connector>(
         close_on_exec(fd).map_err(|e| internal(&e))?;
     }
     if let Some(user) = options.run_as.filter(|_| geteuid().is_root()) {
-        become_user(user).map_err(|e| internal(&e))?;
+        // sudo's is root's to read; what is in it is used by the user alone, when no right of root's is left.
+        let environment = Environment::behind_sudo();
+        become_user(user, environment.as_ref()).map_err(|e| internal(&e))?;
     }
     if !options.foreground {
         std::env::set_current_dir("/").map_err(|e| internal(&e))?;
@@ -84,8 +87,8 @@ fn close_on_exec(fd: RawFd) -> nix::Result<()> {
     nix::fcntl::fcntl(fd, flags).map(drop)
 }
 
-/// Gives every right of root's up for good.
-fn become_user(user: RunAs) -> anyhow::Result<()> {
+/// Gives every right of root's up for good, and takes the user's environment.
+fn become_user(user: RunAs, environment: Option<&Environment>) -> anyhow::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let entry = User::from_uid(uid)?
         .ok_or_else(|| anyhow::anyhow!("there is no user with the id {uid}"))?;
@@ -99,17 +102,18 @@ fn become_user(user: RunAs) -> anyhow::Result<()> {
     );
     // SAFETY: the process has one thread yet.
     unsafe {
+        for (name, value) in environment.iter().flat_map(|e| e.variables()) {
+            std::env::set_var(name, value);
+        }
         std::env::set_var("HOME", &entry.dir);
         std::env::set_var("USER", &entry.name);
         std::env::set_var("LOGNAME", &entry.name);
-        for name in [
-            "SUDO_UID",
-            "SUDO_GID",
-            "SUDO_USER",
-            "SUDO_COMMAND",
-            "XDG_RUNTIME_DIR",
-        ] {
+        for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
             std::env::remove_var(name);
+        }
+        if environment.is_none() {
+            // Root's.
+            std::env::remove_var("XDG_RUNTIME_DIR");
         }
     }
     Ok(())

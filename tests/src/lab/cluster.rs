@@ -75,7 +75,7 @@ impl Cluster {
     pub async fn apply(&self, manifest: &str) -> Result<()> {
         let mut command = tokio::process::Command::from(self.kubectl());
         let mut child = command
-            .args(["apply", "--server-side", "-f", "-"])
+            .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

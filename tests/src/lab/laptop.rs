@@ -140,6 +140,8 @@ impl Laptop {
     /// Where there is no answer in ten seconds, or no 200.
     pub async fn get(&self, url: &str) -> Result<String> {
         let mut command = self.command("curl");
+        // A new Service refuses until kube-proxy has heard of its pod.
+        command.args(["--retry", "5", "--retry-connrefused", "--retry-delay", "1"]);
         command.args(["-sS", "--fail", "--max-time", "10", url]);
         said(run(command).await?).with_context(|| format!("GET {url}"))
     }

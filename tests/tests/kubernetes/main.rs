@@ -12,6 +12,7 @@ mod access;
 mod clients;
 mod connect;
 mod deploy;
+mod networks;
 mod servers;
 mod staying;
 mod traffic;

@@ -9,6 +9,8 @@ use pmz_tests::lab::{Lab, Programs};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use crate::workload::make_namespace;
+
 /// Bytes of what is downloaded.
 pub(crate) const BLOB: u64 = 1 << 30;
 
@@ -38,6 +40,7 @@ async fn start(lab: &'static Lab, programs: &Programs) -> Result<Servers> {
     });
     let checksum = checksum.await??;
     let folder = folder.to_str().context("the folder's name is no text")?;
+    make_namespace(lab, "servers").await?;
     lab.apply(&include_str!("servers.yaml").replace("FOLDER", folder))
         .await?;
     lab.ready("servers", "nginx").await?;

@@ -1,5 +1,6 @@
 //! Staying connected: what ends in the cluster, on the way and on the laptop, and how soon pmz is back.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -294,9 +295,17 @@ async fn moved(laptop: &Laptop, from: &str) -> Result<Value> {
     laptop.wait_for("at another agent", RESTART, moved).await
 }
 
+/// A connection to a service that is new: kube-proxy may not know it yet.
 async fn connect(laptop: &Laptop, server: SocketAddr) -> Result<TcpStream> {
-    let socket = laptop.machine().in_netns(TcpSocket::new_v4)??;
-    let stream = timeout(CARRIER, socket.connect(server)).await??;
+    let stream = eventually("a connection", CARRIER, async || {
+        let socket = laptop.machine().in_netns(TcpSocket::new_v4)??;
+        match timeout(CARRIER, socket.connect(server)).await? {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

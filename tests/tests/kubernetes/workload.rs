@@ -75,7 +75,7 @@ spec:
 }
 
 /// Makes a namespace, and waits until pods can be made in it: until it has its service account.
-async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
+pub(crate) async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
     let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
     lab.apply(&namespace).await?;
     let account = format!("get serviceaccount default -n {name}");
