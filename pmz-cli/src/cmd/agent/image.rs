@@ -16,7 +16,7 @@ const OWN: &str = "/proc/self/exe";
 /// No program is bigger; a device, or a disk's image named by mistake, may be endless.
 const MAX_PROGRAM: u64 = 1 << 30;
 /// How a program is made that needs no library.
-const BUILD: &str = "`cargo rustc --release -p pmz-cli --bin pmz -- -C target-feature=+crt-static` builds one; \
+const BUILD: &str = "`cargo rustc --release -p pmz-cli --bin pmz -- -C target-feature=+crt-static -C strip=debuginfo` builds one; \
                      then run `target/release/pmz agent image -o FILE`";
 
 /// Options of `pmz agent image`.
