@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::bare::Carrier;
 use crate::lab::Congestion;
 use crate::load::Course;
-use crate::row::Outcome;
+use crate::load::Outcome;
 
 /// The pod that the load's servers run in.
 const POD: &str = "blob-0";

@@ -29,6 +29,14 @@ enum Way {
     Down,
 }
 
+/// What came of measuring a row once.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Sample(Sample),
+    /// It can't be measured here; why.
+    Absent(String),
+}
+
 /// What was measured.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {

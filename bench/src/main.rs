@@ -21,8 +21,9 @@ use clap::Parser;
 use pmz_cli::cmd::{self, Hooks};
 use pmz_cli::daemon::ClusterConnector;
 
+use load::Outcome;
 use report::Report;
-use row::{Outcome, Row};
+use row::Row;
 
 /// What the playground and pmz's own processes call this program for.
 const PMZ_VERBS: [&str; 6] = ["up", "down", "status", "agent", "helper", "daemon"];

@@ -11,7 +11,7 @@ use pmz_tests::WireguardGo;
 use crate::agent::{self, Setting};
 use crate::bare::{self, BareTunnel, Carrier};
 use crate::lab::{self, Congestion, Lab};
-use crate::load::{Course, Sample};
+use crate::load::{Course, Outcome};
 use crate::wireguard::WireguardGoTunnel;
 
 /// A flow over the emulated link is measured at least this long: some hundred round trips.
@@ -56,14 +56,6 @@ pub(crate) const ALL: [Row; 10] = [
     Row::LinkTcp(Congestion::Bbr),
     Row::LinkStream(Congestion::Bbr),
 ];
-
-/// What came of measuring a row once.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Sample(Sample),
-    /// It can't be measured here; why.
-    Absent(String),
-}
 
 /// What one measurement is to be like.
 #[derive(Clone, Copy, Debug)]

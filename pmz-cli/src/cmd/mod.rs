@@ -21,6 +21,7 @@ use crate::daemon::{Connector, ControlClient, UpOptions};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Paths;
 use crate::helper::launch::HelperArgs;
+use crate::playground::tour::Run;
 use crate::show::Style;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -97,7 +98,7 @@ pub struct Hooks<C> {
     /// Makes the daemon's sessions.
     pub connector: fn(&UpOptions) -> C,
     /// Runs a playground.
-    pub playground: fn(playground::Run) -> Result<Code, Failure>,
+    pub playground: fn(Run) -> Result<Code, Failure>,
 }
 
 /// Runs the program.

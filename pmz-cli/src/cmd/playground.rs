@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use crate::failure::{ExitCode, Failure};
 use crate::playground::link::LinkSpec;
 use crate::playground::shell_command;
+use crate::playground::tour::Run;
 
 /// Options of `pmz playground`.
 #[derive(Debug, Args)]
@@ -41,19 +42,6 @@ pub(super) enum PlaygroundVerb {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-}
-
-/// What a playground is to do.
-#[derive(Debug)]
-pub struct Run {
-    /// The link between laptop and cluster; none: a plain cable.
-    pub link: Option<LinkSpec>,
-    /// Where its chances come from.
-    pub seed: u64,
-    /// A command to run on the laptop; empty: the tour.
-    pub command: Vec<OsString>,
-    /// How much to say.
-    pub verbose: u8,
 }
 
 pub(super) fn run(

@@ -3,14 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::error::DeployError;
-use super::manifest::{MANAGED_BY, MANAGER, Manifest, NAME};
-use super::object::Object;
-use super::rollout::is_complete;
+use super::manifest::{MANAGER, Manifest, NAME, is_managed};
+use super::object::{Object, find};
+use super::reason::is_complete;
 use crate::cluster::{Action, Cluster, ClusterError};
 use crate::daemon::Board;
 
@@ -101,21 +101,6 @@ fn contains(found: &Value, wanted: &Value) -> bool {
         }
         _ => found == wanted,
     }
-}
-
-pub(super) fn is_managed(object: &DynamicObject) -> bool {
-    object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
-}
-
-pub(super) async fn find(
-    cluster: &Cluster,
-    object: &Object,
-) -> Result<Option<DynamicObject>, ClusterError> {
-    let api = object.api(cluster.client());
-    let what = format!("get {}", object.title());
-    cluster
-        .ask(what, object.action(&["get"]), api.get_opt(object.name()))
-        .await
 }
 
 /// A rollout that got stuck is not tried again by an apply that changes nothing: the kubelet and the

@@ -10,10 +10,9 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, ResourceExt};
 
-use super::apply::{find, is_managed};
 use super::error::DeployError;
-use super::manifest::{Manifest, NAME};
-use super::object::Object;
+use super::manifest::{Manifest, NAME, is_managed};
+use super::object::{Object, find};
 use crate::cluster::{Action, Cluster, ClusterError};
 use crate::daemon::Board;
 

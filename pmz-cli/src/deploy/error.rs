@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::options::BadOption;
 use crate::cluster::ClusterError;
 use crate::failure::{ExitCode, Failure, capital};
+
+/// Why an option's value makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadOption(pub(super) String);
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]

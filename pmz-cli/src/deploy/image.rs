@@ -1,6 +1,6 @@
 //! Which image an agent runs.
 
-use super::options::BadOption;
+use super::error::BadOption;
 use crate::config::Config;
 
 pub use crate::image::DEFAULT_IMAGE;

@@ -3,12 +3,13 @@
 //! The files are the one source. They are embedded as they are, so that `kubectl apply -k deploy` and
 //! `pmz agent deploy` without options make the same.
 
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use serde_json::{Map, Value, json};
 
+use super::error::BadOption;
 use super::object::Object;
-use super::options::{
-    AgentOptions, Amount, BadOption, Expose, NatMode, Toleration, namespace_name,
-};
+use super::options::{AgentOptions, Amount, Expose, NatMode, Toleration, namespace_name};
 use super::quantity::Quantity;
 use crate::cluster::DEFAULT_NAMESPACE;
 
@@ -253,6 +254,11 @@ fn resources(
         resources["limits"][name] = limit.to_string().into();
     }
     Ok(())
+}
+
+/// Whether pmz made it.
+pub(super) fn is_managed(object: &DynamicObject) -> bool {
+    object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
 }
 
 #[cfg(test)]

@@ -24,12 +24,10 @@ use crate::daemon::Board;
 use crate::failure::Failure;
 
 pub use delete::{Deleted, delete_agent};
-pub use error::DeployError;
+pub use error::{BadOption, DeployError};
 pub use image::DEFAULT_IMAGE;
 pub use manifest::Manifest;
-pub use options::{
-    AgentOptions, Amount, BadOption, Expose, Label, NatMode, PullPolicy, Toleration,
-};
+pub use options::{AgentOptions, Amount, Expose, Label, NatMode, PullPolicy, Toleration};
 pub use quantity::Quantity;
 pub use status::{AgentReport, Exposure, PodReport, Replicas, Warning, agent_report};
 

@@ -4,7 +4,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use crate::cluster::Action;
+use crate::cluster::{Action, Cluster, ClusterError};
 
 /// A kind of object that an agent is made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,4 +133,16 @@ impl Object {
             None => Api::all_with(client, &resource),
         }
     }
+}
+
+/// The object as it is in the cluster.
+pub(super) async fn find(
+    cluster: &Cluster,
+    object: &Object,
+) -> Result<Option<DynamicObject>, ClusterError> {
+    let api = object.api(cluster.client());
+    let what = format!("get {}", object.title());
+    cluster
+        .ask(what, object.action(&["get"]), api.get_opt(object.name()))
+        .await
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::error::BadOption;
 use super::quantity::Quantity;
 
 /// How the tunnel's UDP port is reached from outside the cluster.
@@ -90,11 +91,6 @@ pub struct AgentOptions {
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull_policy: Option<PullPolicy>,
 }
-
-/// Why an option's value makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadOption(pub(super) String);
 
 /// One resource and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::options::BadOption;
+use super::error::BadOption;
 
 /// An amount: a decimal number and a suffix.
 #[derive(Clone, Debug)]

@@ -1,14 +1,17 @@
 //! Why an agent's pods don't start, out of what the API shows of them. Pure: it looks at copies of objects.
 
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 
-use super::rollout::{Shared, is_complete};
-
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// What a store holds, shared with it.
+pub(super) type Shared<K> = [Arc<K>];
+
 /// Starts that an agent gets before its ending is taken for its habit.
 const STARTS: i32 = 3;
 
@@ -329,6 +332,20 @@ pub(super) fn when(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
         .or(event.last_timestamp.as_ref().map(|at| at.0))
         .or(event.event_time.as_ref().map(|at| at.0))
         .or(event.metadata.creation_timestamp.as_ref().map(|at| at.0))
+}
+
+/// Whether a deployment's pods are all of its newest kind, and serve.
+pub(super) fn is_complete(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let wanted = wanted.unwrap_or(1);
+    let Some(status) = &deployment.status else {
+        return false;
+    };
+    let is = |count: Option<i32>| count.unwrap_or(0) == wanted;
+    status.observed_generation >= deployment.metadata.generation
+        && is(status.replicas)
+        && is(status.updated_replicas)
+        && is(status.available_replicas)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Waiting for an agent's pods, with an eye on what keeps them from starting.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt, select_all};
@@ -20,20 +19,6 @@ use crate::daemon::Board;
 
 /// Lines of a crashed agent's log that are shown.
 const LOG_LINES: i64 = 3;
-
-/// Whether a deployment's pods are all of its newest kind, and serve.
-pub(super) fn is_complete(deployment: &Deployment) -> bool {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    let wanted = wanted.unwrap_or(1);
-    let Some(status) = &deployment.status else {
-        return false;
-    };
-    let is = |count: Option<i32>| count.unwrap_or(0) == wanted;
-    status.observed_generation >= deployment.metadata.generation
-        && is(status.replicas)
-        && is(status.updated_replicas)
-        && is(status.available_replicas)
-}
 
 /// Waits until all pods of the deployment's newest kind serve; gives their number.
 pub(super) async fn wait(
@@ -172,6 +157,3 @@ async fn with_log(client: &Client, namespace: &str, problem: &Problem) -> String
         _ => problem.what.clone(),
     }
 }
-
-/// Shares what a store holds.
-pub(super) type Shared<K> = [Arc<K>];

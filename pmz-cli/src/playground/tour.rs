@@ -1,5 +1,6 @@
 //! The tour: what pmz does, shown on the playground, line by line.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Stdio};
 
@@ -10,14 +11,27 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Options;
 use super::errand::ERRAND_COMMAND;
+use super::link::LinkSpec;
 use super::machine::Machine;
 use super::world::World;
-use crate::cmd::playground::Run;
 use crate::failure::{self, Failure};
 use crate::show::Style;
 
 /// Bytes of the big download.
 const DOWNLOAD: u64 = 1_000_000_000;
+
+/// What a playground is to do.
+#[derive(Debug)]
+pub struct Run {
+    /// The link between laptop and cluster; none: a plain cable.
+    pub link: Option<LinkSpec>,
+    /// Where its chances come from.
+    pub seed: u64,
+    /// A command to run on the laptop; empty: the tour.
+    pub command: Vec<OsString>,
+    /// How much to say.
+    pub verbose: u8,
+}
 
 /// Runs a playground as the command line asks for it.
 ///

@@ -5,6 +5,7 @@
 //! puts it behind sockets and asks the machine's original name servers for everything else.
 
 mod forward;
+mod found;
 mod name;
 mod resolve;
 mod reverse;

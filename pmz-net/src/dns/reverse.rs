@@ -6,7 +6,7 @@ use hickory_proto::rr::rdata::PTR;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ipnet::IpNet;
 
-use super::resolve::Found;
+use super::found::Found;
 use super::services::{endpoint_label, full_name, shows};
 use super::zone::{TTL, Zone};
 use crate::catalog::mirror::Mirror;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use hickory_proto::rr::rdata::SRV;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use super::found::{Found, address_records};
 use super::name::{below, dashed};
-use super::resolve::{Found, address_records};
 use super::zone::{TTL, Zone};
 use crate::catalog::mirror::Mirror;
 use crate::catalog::{Endpoint, Port, Protocol, Service, ServiceKind};

@@ -4,14 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use mio::{Poll, Token};
+use mio::Poll;
 
 use super::inbox::Shared;
-use super::worker::Worker;
+use super::worker::{WAKE, Worker};
 use super::{Egress, Inbox, NatConfig, NatCounters, Waker};
-
-/// The token of the waker; flows count from 0.
-pub(super) const WAKE: Token = Token(usize::MAX);
 
 /// A NAT whose thread has not started yet: its handles exist, so that the [`Egress`] can be made with them.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::counters::{add, bump};
@@ -18,12 +18,13 @@ use super::outlet::Outlet;
 use super::peers::Peers;
 use super::sockets::{Failure, Unreachable};
 use super::tcp::{End, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
-use super::thread::WAKE;
 use super::timers::Timers;
 use super::udp::{DatagramOutcome, UdpFlow};
 use super::{Egress, NatConfig, NatCounters};
 use crate::packet::Reassembler;
 
+/// The token of the waker; flows count from 0.
+pub(super) const WAKE: Token = Token(usize::MAX);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 /// Without timers the thread wakes up this often.

@@ -153,13 +153,9 @@ fn connections_outlive_an_interface_that_goes_down_and_up() {
                 })
                 .await?;
             laptop.script(&format!("ip link set {link} up")).await?;
-            let up = Instant::now();
-            answers(&laptop, server, up, BACK)
+            back(&laptop, server, &mut kept)
                 .await
                 .with_context(|| carrier.to_owned())?;
-            exchange(&mut kept)
-                .await
-                .with_context(|| format!("the old connection, {carrier}"))?;
         }
         Ok(())
     });
@@ -181,13 +177,9 @@ fn connections_outlive_a_minute_of_sleep() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         for (carrier, laptop, mut kept) in sleepers {
             signal(&laptop, "CONT").await?;
-            let awake = Instant::now();
-            answers(&laptop, server, awake, BACK)
+            back(&laptop, server, &mut kept)
                 .await
                 .with_context(|| carrier.to_owned())?;
-            exchange(&mut kept)
-                .await
-                .with_context(|| format!("the old connection, {carrier}"))?;
         }
         Ok(())
     });
@@ -321,6 +313,12 @@ async fn exchange(stream: &mut TcpStream) -> Result<()> {
     timeout(CARRIER, exchanged).await.context("no answer")??;
     ensure!(back == *line, "{back:?}");
     Ok(())
+}
+
+/// That it is all right again from now on: new connections soon, and the old one.
+async fn back(laptop: &Laptop, server: SocketAddr, kept: &mut TcpStream) -> Result<()> {
+    answers(laptop, server, Instant::now(), BACK).await?;
+    exchange(kept).await.context("the old connection")
 }
 
 /// That a new connection is answered within that time of `since`.
