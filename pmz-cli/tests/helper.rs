@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::future::Future;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -17,6 +17,7 @@ use pmz_cli::helper::{
 };
 use pmz_net::device::tun_name;
 use pmz_net::route::{Netlink, Overlap};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinHandle;
 
 const V4: &str = "100.64.0.2";
@@ -258,6 +259,63 @@ fn the_tun_has_offloads_addresses_and_routes_and_is_gone_with_the_daemon() {
             left.iter().all(|r| !prefixes.contains(&r.prefix)),
             "{left:?}"
         );
+    });
+}
+
+#[test]
+fn connections_from_the_tunnels_addresses_are_ended_and_no_others() {
+    in_netns("connections", || async {
+        let bench = bench();
+        bench
+            .client
+            .open_tun("pmz0", 1340, &addresses())
+            .await
+            .unwrap();
+        // Others of this machine's addresses play what is behind the tunnel.
+        let netlink = Netlink::open().unwrap();
+        let behind: [IpAddr; 2] = ["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()];
+        for address in behind {
+            netlink.add_address(1, address).await.unwrap();
+        }
+        let mut connections = Vec::new();
+        for (from, to, is_ended) in [
+            (V4.to_owned(), behind[0], true),
+            (V6.to_owned(), behind[1], true),
+            // A socket of both families.
+            (format!("::ffff:{V4}"), behind[0], true),
+            ("192.0.2.9".to_owned(), behind[0], false),
+            (V4.to_owned(), V4.parse().unwrap(), false),
+        ] {
+            let from: IpAddr = from.parse().unwrap();
+            let listener = TcpListener::bind((to, 0)).unwrap();
+            let to = match from {
+                IpAddr::V6(_) if to.is_ipv4() => format!("::ffff:{to}").parse().unwrap(),
+                _ => to,
+            };
+            let at = SocketAddr::new(to, listener.local_addr().unwrap().port());
+            let socket =
+                Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP)).unwrap();
+            socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+            socket.connect(&at.into()).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(1)))
+                .unwrap();
+            let accepted = listener.accept().unwrap().0;
+            connections.push((TcpStream::from(socket), accepted, is_ended));
+        }
+        bench.client.abort_connections().await.unwrap();
+        for (mut client, mut server, is_ended) in connections {
+            if is_ended {
+                let error = client.read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+                let error = server.read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            } else {
+                server.write_all(b"x").unwrap();
+                assert_eq!(client.read(&mut [0]).unwrap(), 1);
+            }
+        }
+        bench.end().await;
     });
 }
 

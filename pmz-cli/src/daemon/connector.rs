@@ -38,6 +38,8 @@ const STREAMS: u16 = 4;
 const AGENT_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is looked at meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long the helper may take to end connections.
+const ABORT_WITHIN: Duration = Duration::from_secs(2);
 /// How long the proof by name and connection may take.
 const PROOF_WITHIN: Duration = Duration::from_secs(10);
 
@@ -71,7 +73,7 @@ impl Connector for ClusterConnector {
         };
         let running = self.running.insert(running);
         settle(running, context).await?;
-        let fill = report::filler(running);
+        let fill = report::filler(running, context.options.carrier);
         let opened = running.progress.borrow().opened;
         Ok(Standing {
             progress: running.progress.clone(),
@@ -164,6 +166,15 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     let mirror = SharedMirror::new();
     let (changes, progress) = watch::channel(Progress::default());
     let reporter = reporter(changes, mirror.clone());
+    let aborting = helper.clone();
+    let abort_connections: session::AbortConnections = Box::new(move || {
+        let helper = aborting.clone();
+        Box::pin(async move {
+            if let Ok(Err(error)) = timeout(ABORT_WITHIN, helper.abort_connections()).await {
+                tracing::warn!(%error, "connections through the old agent end by themselves at best");
+            }
+        })
+    });
     let session = session::Session::new(
         dial,
         link.clone(),
@@ -175,6 +186,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
             pods: options.pods,
         },
         reporter,
+        abort_connections,
     );
     let carriers = session.state();
     let stop = CancellationToken::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pmz_net::carrier::choice::{Carrier, PathReport};
 use serde_json::Value;
 
+use super::options::CarrierChoice;
 use super::running::Running;
 use super::status::{AgentStatus, CarrierKind, CarrierStatus, Status, Traffic};
 use crate::session::CarrierState;
@@ -21,7 +22,10 @@ pub(super) fn describe(carrier: Option<Carrier>, took: Duration) -> String {
 }
 
 /// Fills a status with what is known of the session at that moment.
-pub(super) fn filler(running: &Running) -> Box<dyn Fn(&mut Status) + Send + Sync> {
+pub(super) fn filler(
+    running: &Running,
+    wanted: CarrierChoice,
+) -> Box<dyn Fn(&mut Status) + Send + Sync> {
     let (link, mirror, carriers) = (
         running.link.clone(),
         running.mirror.clone(),
@@ -54,7 +58,7 @@ pub(super) fn filler(running: &Running) -> Box<dyn Fn(&mut Status) + Send + Sync
             });
         }
         let state = carriers.lock().clone();
-        status.carrier = carrier(&state);
+        status.carrier = carrier(&state, wanted);
         status.rtt_ms = rtt(&state);
         if let Some(peer) = link.peer() {
             let stats = peer.stats();
@@ -85,7 +89,7 @@ fn drops(sources: &[Result<Value, serde_json::Error>]) -> BTreeMap<String, u64> 
         .collect()
 }
 
-fn carrier(state: &CarrierState) -> Option<CarrierStatus> {
+fn carrier(state: &CarrierState, wanted: CarrierChoice) -> Option<CarrierStatus> {
     let (kind, endpoint) = match state.carrier? {
         Carrier::Udp(to) => (CarrierKind::Udp, to.to_string()),
         Carrier::Stream => {
@@ -102,11 +106,14 @@ fn carrier(state: &CarrierState) -> Option<CarrierStatus> {
     Some(CarrierStatus {
         kind,
         endpoint,
-        why: why(state, kind),
+        why: why(state, kind, wanted),
     })
 }
 
-fn why(state: &CarrierState, kind: CarrierKind) -> String {
+fn why(state: &CarrierState, kind: CarrierKind, wanted: CarrierChoice) -> String {
+    if wanted != CarrierChoice::Auto {
+        return "no other was asked for".to_owned();
+    }
     let udp = |p: &&PathReport| matches!(Carrier::from(p.path), Carrier::Udp(_));
     match kind {
         CarrierKind::Udp => "it answers, and is faster than the API server".to_owned(),
@@ -121,7 +128,7 @@ fn why(state: &CarrierState, kind: CarrierKind) -> String {
                 })
                 .collect();
             if tried.is_empty() {
-                "the agent has no UDP address, or UDP was not asked for".to_owned()
+                "the agent has no UDP address outside of the tunnel".to_owned()
             } else {
                 format!("no answer by UDP from {}", tried.join(", "))
             }

@@ -157,6 +157,14 @@ impl HelperClient {
         .await
     }
 
+    /// See [`Request::AbortConnections`].
+    ///
+    /// # Errors
+    /// See [`HelperError`].
+    pub async fn abort_connections(&self) -> Result<(), HelperError> {
+        self.command(Request::AbortConnections).await
+    }
+
     /// See [`Request::SetMtu`].
     ///
     /// # Errors

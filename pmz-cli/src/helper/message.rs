@@ -39,6 +39,8 @@ pub enum Request {
         /// As in `OpenTun`.
         addresses: Vec<IpAddr>,
     },
+    /// Ends the machine's TCP connections from the TUN's addresses: what was behind them is gone.
+    AbortConnections,
     /// Sets the TUN's MTU.
     SetMtu {
         /// In bytes.

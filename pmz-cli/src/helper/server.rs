@@ -175,6 +175,10 @@ impl Helper {
                 tunnel.set_addresses(netlink, addresses).await?;
                 Ok(Reply::Done.into())
             }
+            Request::AbortConnections => {
+                self.tunnel()?.0.abort_connections()?;
+                Ok(Reply::Done.into())
+            }
             Request::SetMtu { mtu } => {
                 validate::mtu(mtu)?;
                 let (tunnel, netlink) = self.tunnel()?;

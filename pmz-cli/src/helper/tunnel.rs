@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
 use pmz_net::device::{Offloads, OpenError, open_tun};
-use pmz_net::route::{Conflict, Netlink, Overlap, RouteError, conflicts};
+use pmz_net::route::{Conflict, Netlink, Overlap, RouteError, abort_connections, conflicts};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::message::Refusal;
@@ -109,6 +109,14 @@ impl Tunnel {
                 .await
                 .map_err(route_error)?;
         }
+        Ok(())
+    }
+
+    pub(super) fn abort_connections(&self) -> Result<(), Refusal> {
+        let ended = abort_connections(&self.addresses).map_err(|error| Refusal::Failed {
+            message: format!("end TCP connections from the tunnel's addresses: {error}"),
+        })?;
+        tracing::debug!(ended, "TCP connections through the old agent");
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use control::{OpenError, open};
 pub use link::Link;
-pub use run::{CarrierState, Change, Reporter, Session, SessionOptions, hello};
+pub use run::{AbortConnections, CarrierState, Change, Reporter, Session, SessionOptions, hello};
 
 /// A byte stream to an agent's control port.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transport};
@@ -52,6 +53,9 @@ pub enum Change {
     Control(Option<String>),
 }
 
+/// Ends the connections that went through the agent before; called before packets go to another one.
+pub type AbortConnections = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// Hears of changes.
 pub type Reporter = Box<dyn Fn(Change) + Send + Sync>;
 
@@ -76,6 +80,7 @@ pub struct Session {
     mirror: SharedMirror,
     options: SessionOptions,
     report: Reporter,
+    abort_connections: AbortConnections,
     state: Arc<Mutex<CarrierState>>,
     choice: Choice,
     candidates: HashSet<SocketAddr>,
@@ -111,6 +116,7 @@ impl Session {
         mirror: SharedMirror,
         options: SessionOptions,
         report: Reporter,
+        abort_connections: AbortConnections,
     ) -> Self {
         let choice = Choice::new(options.transport, rand::rng().next_u64(), Instant::now());
         Self {
@@ -120,6 +126,7 @@ impl Session {
             mirror,
             options,
             report,
+            abort_connections,
             state: Arc::default(),
             choice,
             candidates: HashSet::new(),
@@ -170,7 +177,7 @@ impl Session {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 () = self.link.failed() => break Err(anyhow::anyhow!("the TUN device is gone")),
-                Some(event) = control.recv() => self.handle_control(event)?,
+                Some(event) = control.recv() => self.handle_control(event).await?,
                 Some(event) = self.stream_events.recv() => self.handle_stream(event),
                 Some(answer) = self.answers.recv() => self.handle_answer(&answer),
                 () = tokio::time::sleep_until(wake) => {}
@@ -237,7 +244,7 @@ impl Session {
         self.candidates = new;
     }
 
-    fn handle_control(&mut self, event: ControlEvent) -> anyhow::Result<()> {
+    async fn handle_control(&mut self, event: ControlEvent) -> anyhow::Result<()> {
         match event {
             ControlEvent::Open(agent, welcome) => {
                 (self.report)(Change::Control(None));
@@ -251,6 +258,7 @@ impl Session {
                     "a new session with another agent, or a restarted one"
                 );
                 self.state.lock().reconnects += 1;
+                (self.abort_connections)().await;
                 self.adopt(&agent, *welcome)?;
             }
             ControlEvent::Down(cause) => (self.report)(Change::Control(Some(cause))),

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 /// Datagrams that one system call may carry (UDP_MAX_SEGMENTS of Linux before 6.9).
@@ -22,6 +22,8 @@ const RECV_BUFFERS: usize = 8;
 /// Bytes that may wait in the socket: some milliseconds at 10 Gbit/s, in which the receiving thread may
 /// not be running.
 const SOCKET_BUFFER: usize = 4 << 20;
+/// The kernel counts what it needs beside the bytes, and says twice what was asked for (socket(7)).
+const SAID: usize = 2 * SOCKET_BUFFER;
 /// How long a sender waits for room in the socket's buffer before the batch is lost, in milliseconds.
 const SEND_WAIT_MS: u16 = 50;
 
@@ -41,7 +43,9 @@ impl UdpCarrier {
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // Above net.core.rmem_max only CAP_NET_ADMIN gets it; without, it is what that allows.
-        if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
+        if getsockopt(&socket, sockopt::RcvBuf)? < SAID
+            && setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err()
+        {
             setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER)?;
         }
         let dual_stack = socket.local_addr()?.is_ipv6();

@@ -4,7 +4,9 @@
 //! namespace of the thread that opened it.
 
 mod conflict;
+mod connections;
 mod netlink;
 
 pub use conflict::{Conflict, ExistingRoute, Overlap, conflicts};
+pub use connections::abort_connections;
 pub use netlink::{Netlink, RouteError};

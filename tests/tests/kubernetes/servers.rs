@@ -9,7 +9,7 @@ use pmz_tests::lab::{Lab, Programs};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use crate::workload::make_namespace;
+use crate::workload::{make_namespace, served};
 
 /// Bytes of what is downloaded.
 pub(crate) const BLOB: u64 = 1 << 30;
@@ -43,8 +43,10 @@ async fn start(lab: &'static Lab, programs: &Programs) -> Result<Servers> {
     make_namespace(lab, "servers").await?;
     lab.apply(&include_str!("servers.yaml").replace("FOLDER", folder))
         .await?;
-    lab.ready("servers", "nginx").await?;
-    lab.ready("servers", "redis").await?;
+    for server in ["nginx", "redis"] {
+        lab.ready("servers", server).await?;
+        served(lab, "servers", server).await?;
+    }
     Ok(Servers { checksum })
 }
 

@@ -49,7 +49,10 @@ fn load(test: &str, carrier: &str) {
 
 async fn download(laptop: &Laptop, checksum: &str) -> Result<()> {
     let url = "http://nginx.servers.svc/blob";
-    let script = format!("curl -sS --fail --max-time 85 {url} | tee >(wc -c >&2) | sha256sum");
+    // kube-proxy refuses until it has heard of the pod.
+    let retry = "--retry 5 --retry-connrefused --retry-delay 1";
+    let script =
+        format!("curl -sS --fail --max-time 85 {retry} {url} | tee >(wc -c >&2) | sha256sum");
     let mut command = laptop.command("bash");
     command.args(["-o", "pipefail", "-ec", &script]);
     let ran = run_for(command, DOWNLOAD).await?;

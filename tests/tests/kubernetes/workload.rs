@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use pmz_tests::eventually;
 use pmz_tests::lab::Lab;
 
+/// Controllers that have lost their API server are back at work by then.
+const CONTROLLERS: Duration = Duration::from_secs(60);
 /// Bytes at `/blob` of [`web`]: the namespace's name in lines, over and over.
 pub(crate) const BLOB: usize = 4_000_000;
 
@@ -40,7 +42,8 @@ spec:
     );
     make_namespace(lab, namespace).await?;
     lab.apply(&manifest).await?;
-    lab.ready(namespace, "web").await
+    lab.ready(namespace, "web").await?;
+    served(lab, namespace, "web").await
 }
 
 /// Has a namespace with a Service `echo` that sends lines back, and gives its address. Waits until it is
@@ -69,9 +72,21 @@ spec:
     make_namespace(lab, namespace).await?;
     lab.apply(&manifest).await?;
     lab.ready(namespace, "echo").await?;
+    served(lab, namespace, "echo").await?;
     let get = format!("get service echo -n {namespace} -o jsonpath={{.spec.clusterIP}}");
     let address = lab.ask(&get).await?.parse().context("no ClusterIP")?;
     Ok(SocketAddr::new(address, 7))
+}
+
+/// Waits until a Service has an endpoint that is ready. The controllers take their time where the API server
+/// was away: they elect a new leader first.
+pub(crate) async fn served(lab: &Lab, namespace: &str, service: &str) -> Result<()> {
+    let ready = format!(
+        "get endpointslices -n {namespace} -l kubernetes.io/service-name={service} \
+         -o jsonpath={{.items[*].endpoints[*].conditions.ready}}"
+    );
+    let served = async || Ok(lab.ask(&ready).await?.contains("true").then_some(()));
+    eventually("an endpoint", CONTROLLERS, served).await
 }
 
 /// Makes a namespace, and waits until pods can be made in it: until it has its service account.
@@ -80,5 +95,5 @@ pub(crate) async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
     lab.apply(&namespace).await?;
     let account = format!("get serviceaccount default -n {name}");
     let made = async || Ok(lab.ask(&account).await.is_ok().then_some(()));
-    eventually("a service account", Duration::from_secs(60), made).await
+    eventually("a service account", CONTROLLERS, made).await
 }
