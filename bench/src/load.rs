@@ -255,7 +255,10 @@ mod tests {
     fn a_flow_and_round_trips_over_loopback_are_measured() {
         let here = NetNs::current().unwrap();
         if here.run(|| ()).is_err() {
-            println!("skipped: no right to enter a network namespace");
+            pmz_tests::skipped(
+                "a_flow_and_round_trips_over_loopback_are_measured",
+                "no right to enter a network namespace",
+            );
             return;
         }
         let course = Course {

@@ -5,6 +5,7 @@ mod client;
 pub mod lab;
 mod scene;
 mod sight;
+mod skip;
 mod wireguard;
 
 pub use binary::pmz_binary;
@@ -13,4 +14,5 @@ pub use scene::{LINK_AS_A_CABLE, options, scene};
 pub use sight::{
     Log, Ran, eventually, run, run_for, script, status, wait_for_carrier, wait_for_state,
 };
+pub use skip::skipped;
 pub use wireguard::{WIREGUARD_GO, WireguardConfig, WireguardGo};

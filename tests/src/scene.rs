@@ -61,7 +61,7 @@ where
     F: AsyncFnOnce(&mut World) -> Result<()>,
 {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: {test} needs root to make network namespaces");
+        crate::skipped(test, "making network namespaces needs root");
         return;
     }
     let _place = Place::take();

@@ -13,7 +13,11 @@ pub fn program() -> &'static Path {
 pub fn root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: {test}: making namespaces needs root");
+        // The test harness keeps to itself what a test that passes prints by macros.
+        let _ = writeln!(
+            io::stderr(),
+            "skipped: {test}: making namespaces needs root"
+        );
     }
     root
 }

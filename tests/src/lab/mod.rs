@@ -53,7 +53,7 @@ where
     F: AsyncFnOnce(&'static Lab) -> Result<()>,
 {
     let Some(folder) = variable(LAB) else {
-        println!("skipped: {test}: no cluster (set {LAB})");
+        crate::skipped(test, &format!("no cluster (set {LAB})"));
         return;
     };
     if is_root(test) {
@@ -75,7 +75,7 @@ where
         None => |folder| lab(folder).map(|lab| &**lab),
     };
     let Some(path) = variable(KUBECONFIG).or_else(|| variable(LAB)) else {
-        println!("skipped: {test}: no cluster (set {LAB} or {KUBECONFIG})");
+        crate::skipped(test, &format!("no cluster (set {LAB} or {KUBECONFIG})"));
         return;
     };
     if is_root(test) {
@@ -91,7 +91,7 @@ fn variable(name: &str) -> Option<PathBuf> {
 fn is_root(test: &str) -> bool {
     let is = nix::unistd::geteuid().is_root();
     if !is {
-        println!("skipped: {test}: needs root to make network namespaces");
+        crate::skipped(test, "making network namespaces needs root");
     }
     is
 }

@@ -27,10 +27,11 @@ impl Programs {
     pub fn of(test: &str) -> Option<Self> {
         let root = std::env::var_os(PROGRAMS).filter(|root| !root.is_empty());
         if root.is_none() {
-            println!(
-                "skipped: {test}: no nginx, redis and h2load (set {PROGRAMS} to a folder that \
+            let why = format!(
+                "no nginx, redis and h2load (set {PROGRAMS} to a folder that \
                  tests/tests/kubernetes/fetch-programs has filled)"
             );
+            crate::skipped(test, &why);
         }
         Some(Self {
             root: std::path::absolute(root?).ok()?,

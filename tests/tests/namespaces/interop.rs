@@ -13,7 +13,7 @@ use pmz_cli::playground::world::World;
 use pmz_net::route::Netlink;
 use pmz_net::session::codec::{encode, read_frame};
 use pmz_net::session::{Answer, MAX_FRAME, PROTOCOL, Welcome};
-use pmz_tests::{Http, WIREGUARD_GO, WireguardConfig, WireguardGo, options, scene, udp};
+use pmz_tests::{Http, WIREGUARD_GO, WireguardConfig, WireguardGo, options, scene, skipped, udp};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,7 +31,8 @@ const BLOB: usize = 20_000_000;
 #[test]
 fn wireguard_go_is_the_other_end_of_an_agents_session() {
     if !WireguardGo::is_installed() {
-        println!("skipped: wireguard-go as the other end: {WIREGUARD_GO} is not installed");
+        let why = format!("{WIREGUARD_GO} is not installed");
+        skipped("wireguard-go as the other end", &why);
         return;
     }
     scene(

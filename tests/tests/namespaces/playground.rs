@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use pmz_tests::{eventually, pmz_binary, run};
+use pmz_tests::{eventually, pmz_binary, run, skipped};
 use tokio::io::AsyncReadExt;
 
 fn with_root(test: &str, play: impl AsyncFnOnce() -> Result<()>) {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: {test} needs root to make network namespaces");
+        skipped(test, "making network namespaces needs root");
         return;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
