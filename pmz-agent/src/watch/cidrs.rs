@@ -81,7 +81,9 @@ async fn refused(client: &Client, namespace: &str) -> Result<Option<Vec<IpNet>>,
         {
             Ok(_) => {}
             Err(Error::Api(status)) if status.is_forbidden() => return Ok(None),
-            Err(Error::Api(status)) if status.code == 422 => {
+            // Whatever else refuses it (a webhook that knows no dry runs) says nothing of the range, and
+            // would say the same again.
+            Err(Error::Api(status)) if (400..500).contains(&status.code) => {
                 ranges.extend(range(&status.message));
             }
             Err(error) => return Err(error),

@@ -133,7 +133,6 @@ fn dispatch<C: Connector>(cli: Cli, hooks: &Hooks<C>) -> Result<Code, Failure> {
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(Style::of(&stderr).has_colour())
-            .with_ansi(Style::of(&io::stderr()).has_colour())
             .with_writer(io::stderr);
         // There is one subscriber per process, and nobody has set it before.
         let _ = log.try_init();

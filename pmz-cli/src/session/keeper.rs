@@ -23,7 +23,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const WRITE: Duration = Duration::from_secs(5);
 /// The first and the longest pause before the next try.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often another agent is looked for while the present one is leaving.
+/// How often another agent is looked for while the present one is leaving. A watch on pods would tell, but is
+/// a right more than users have.
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(250);
 
 /// What the control connection brings.
@@ -134,6 +135,7 @@ impl Keeper {
         };
         let mut elsewhere = pin!(Self::elsewhere(self.dial.clone(), hello));
         let mut leaving = false;
+        let mut gone = false;
         let (reader, mut writer) = tokio::io::split(io);
         let mut frames = FrameReader::new(reader, MAX_FRAME);
         let mut pings = interval(PING);
@@ -142,9 +144,17 @@ impl Keeper {
         let mut nonce = 0;
         loop {
             tokio::select! {
-                message = frames.next::<ToClient>() => {
-                    let Some(message) = message? else {
-                        anyhow::bail!("the connection was closed");
+                message = frames.next::<ToClient>(), if !gone => {
+                    let message = match message {
+                        Ok(Some(message)) => message,
+                        // What has begun at another agent is brought to its end: a session that it opened
+                        // and nobody took would hold this client's key there.
+                        Ok(None) | Err(_) if leaving => {
+                            gone = true;
+                            continue;
+                        }
+                        Ok(None) => anyhow::bail!("the connection was closed"),
+                        Err(error) => return Err(error.into()),
                     };
                     heard = Instant::now();
                     leaving |= matches!(message, ToClient::Leaving { .. });
@@ -160,9 +170,15 @@ impl Keeper {
                     let _ = timeout(GOODBYE, goodbye).await;
                     return Ok(Served::Moved(io));
                 }
-                _ = pings.tick() => {
+                _ = pings.tick(), if !gone => {
                     nonce += 1;
-                    timeout(WRITE, write_frame(&mut writer, &ToAgent::Ping { nonce })).await??;
+                    let ping = ToAgent::Ping { nonce };
+                    match timeout(WRITE, write_frame(&mut writer, &ping)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) | Err(_) if leaving => gone = true,
+                        Ok(Err(error)) => return Err(error.into()),
+                        Err(late) => return Err(late.into()),
+                    }
                 }
                 () = tokio::time::sleep_until(heard + SILENCE) => {
                     anyhow::bail!("nothing came for {} s", SILENCE.as_secs());
