@@ -14,9 +14,8 @@ use tokio::time::timeout;
 
 use crate::workload::echo;
 
-/// From the end of a cause to the first answer: 3 s, and 2 s more for a machine that does all of the
-/// cluster's work, and somebody's build, on two cores.
-const BACK: Duration = Duration::from_secs(5);
+/// From the end of a cause to the first answer.
+const BACK: Duration = Duration::from_secs(3);
 /// A new connection that takes longer is tried again.
 const TRY: Duration = Duration::from_millis(500);
 const CARRIER: Duration = Duration::from_secs(10);
