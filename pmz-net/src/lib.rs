@@ -17,4 +17,5 @@ pub mod nat;
 pub mod packet;
 pub mod route;
 pub mod session;
+pub mod tcp;
 pub mod tunnel;
