@@ -3,7 +3,17 @@
 //! Controllers are sans-IO: what happened on the connection comes in, a window in bytes and a pacing rate
 //! in bytes per second come out. What is lost, and what is to be sent again, is the sender's business.
 
+mod cubic;
+mod hystart;
+#[cfg(test)]
+mod testing;
+mod units;
+
+use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
+
+pub(crate) use self::units::burst;
 
 /// What the sender is doing about loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,4 +127,37 @@ pub enum Congestion {
     Bbr,
     /// What most machines use (RFC 9438): loss is congestion.
     Cubic,
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bbr => "bbr",
+            Self::Cubic => "cubic",
+        })
+    }
+}
+
+/// A name that no algorithm has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no congestion control is called {0:?}: choose \"bbr\" or \"cubic\"")]
+pub struct UnknownCongestion(pub String);
+
+impl FromStr for Congestion {
+    type Err = UnknownCongestion;
+
+    /// Takes the names that Linux has for them.
+    fn from_str(name: &str) -> Result<Self, UnknownCongestion> {
+        match name {
+            "bbr" => Ok(Self::Bbr),
+            "cubic" => Ok(Self::Cubic),
+            _ => Err(UnknownCongestion(name.to_owned())),
+        }
+    }
+}
+
+/// What may be in flight before anything is known (RFC 6928, section 2).
+fn initial_window(segment_size: u64) -> u64 {
+    let ten = segment_size.saturating_mul(10);
+    ten.min(segment_size.saturating_mul(2).max(14_600))
 }
