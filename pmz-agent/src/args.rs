@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use pmz_net::nat::TcpStack;
+use pmz_net::tcp::Congestion;
 
 use crate::{CONTROL_PORT, TUNNEL_PORT};
 
@@ -52,6 +54,14 @@ pub struct Args {
     /// The cluster's DNS domain; found in the pod's resolv.conf where not given
     #[arg(long, env = "PMZ_CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
+
+    /// Congestion control of downloads to clients by UDP: bbr or cubic
+    #[arg(long, env = "PMZ_CONGESTION", default_value_t = Congestion::Bbr)]
+    pub congestion: Congestion,
+
+    /// What ends the clients' TCP connections: own, or smoltcp to compare with
+    #[arg(long, env = "PMZ_TCP", default_value_t = TcpStack::Own)]
+    pub tcp: TcpStack,
 
     /// The most clients at a time
     #[arg(long, env = "PMZ_MAX_PEERS", default_value_t = 1000)]

@@ -75,6 +75,11 @@ impl Egress for TunnelEgress {
             .map_or(INNER_MTU, |peer| peer.attached.mtu())
     }
 
+    fn is_lossless(&self, peer: PeerId) -> bool {
+        let direction = self.peer(peer).map(|peer| peer.attached.direction());
+        matches!(direction, Some(Direction::Stream))
+    }
+
     fn in_flight_limit(&self, peer: PeerId) -> usize {
         let Some(peer) = self.peer(peer) else {
             return IN_FLIGHT_UDP_PLAIN;

@@ -48,6 +48,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let udp = UdpCarrier::new(socket).context("set up the tunnel's UDP socket")?;
     let nat = Nat::new(NatConfig {
         own_addresses: own_addresses.clone(),
+        tcp: args.tcp,
+        congestion: args.congestion,
         ..NatConfig::default()
     })
     .context("set up the NAT")?;

@@ -1,9 +1,49 @@
 //! What a NAT may do and how much of it.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::tcp::Congestion;
+
+/// What ends a client's TCP connection at the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpStack {
+    /// pmz's own, which sends as well as Linux' own does over paths that lose and queue.
+    #[default]
+    Own,
+    /// smoltcp's socket, to compare with. Its sender has no selective acknowledgements.
+    Smoltcp,
+}
+
+/// A name that no implementation has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no TCP is called {0:?}: choose \"own\" or \"smoltcp\"")]
+pub struct UnknownTcpStack(String);
+
+impl FromStr for TcpStack {
+    type Err = UnknownTcpStack;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTcpStack> {
+        match name {
+            "own" => Ok(Self::Own),
+            "smoltcp" => Ok(Self::Smoltcp),
+            _ => Err(UnknownTcpStack(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for TcpStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "own",
+            Self::Smoltcp => "smoltcp",
+        })
+    }
+}
 
 /// Limits and policy. The defaults suit an agent pod with some hundred MiB of memory.
 #[derive(Clone, Debug)]
@@ -20,10 +60,21 @@ pub struct NatConfig {
     pub max_flows_per_peer: usize,
     /// TCP connections of one peer whose dial has not ended.
     pub max_dials_per_peer: usize,
-    /// Bytes of TCP rings that one peer's flows may hold, both directions together. The first flows get
-    /// rings of [`NatConfig::max_ring_bytes`], later ones smaller ones, so that the last still gets one.
+    /// What ends the clients' TCP connections.
+    pub tcp: TcpStack,
+    /// How much of a download is on its way to a client over a carrier that may lose packets.
+    pub congestion: Congestion,
+    /// Bytes of TCP payload that all flows together may hold, those that smoltcp holds not counted.
+    pub buffer_bytes: usize,
+    /// Bytes of TCP payload that one peer's flows may hold, both directions together. Beyond it a flow keeps
+    /// 4 KiB of a download, and what is uploaded is dropped until a service takes what is there.
+    /// With smoltcp: of rings; the first flows get rings of [`NatConfig::max_ring_bytes`], later ones
+    /// smaller ones, so that the last still gets one.
     pub peer_buffer_bytes: usize,
-    /// The largest ring of one flow and direction, in bytes; a power of two.
+    /// Bytes of TCP payload that one flow may hold, each direction: what a path needs whose rate times round
+    /// trip is half of it.
+    pub max_flow_bytes: usize,
+    /// smoltcp's largest ring of one flow and direction, in bytes; a power of two.
     pub max_ring_bytes: usize,
     /// Bytes of frames waiting in the inbox.
     pub inbox_bytes: usize,
@@ -76,7 +127,11 @@ impl Default for NatConfig {
             max_flows: 16 << 10,
             max_flows_per_peer: 4096,
             max_dials_per_peer: 1024,
+            tcp: TcpStack::Own,
+            congestion: Congestion::default(),
+            buffer_bytes: 384 << 20,
             peer_buffer_bytes: 128 << 20,
+            max_flow_bytes: 8 << 20,
             max_ring_bytes: 1 << 20,
             inbox_bytes: 8 << 20,
             inbox_frames: 4096,

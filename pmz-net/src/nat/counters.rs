@@ -36,8 +36,8 @@ counters! {
     udp_flows,
     /// ICMP echo flows that there are now.
     icmp_flows,
-    /// Bytes of TCP rings held by flows now.
-    ring_bytes,
+    /// Bytes of memory for TCP payload held by flows now.
+    buffer_bytes,
     /// Frames taken from the inbox.
     frames_in,
     /// Bytes of those.
@@ -56,6 +56,8 @@ counters! {
     flow_limit_hits,
     /// Flows not made because a peer's buffers were used up.
     buffer_limit_hits,
+    /// Times that memory for TCP payload was refused because a peer, or all together, had too much.
+    buffer_refusals,
     /// Flows not made because the process had no descriptors, ports or memory left.
     resource_limit_hits,
     /// Idle UDP flows that made way for new ones.
@@ -88,9 +90,4 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
 /// Counts one.
 pub(super) fn bump(counter: &AtomicU64) {
     add(counter, 1);
-}
-
-/// Takes from a gauge.
-pub(super) fn sub(counter: &AtomicU64, n: u64) {
-    counter.fetch_sub(n, Relaxed);
 }

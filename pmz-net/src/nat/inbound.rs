@@ -10,7 +10,7 @@ use super::echo::{EchoFlow, make_reply, request_ident};
 use super::flow::{FlowId, FlowKey, Protocol};
 use super::outlet::UDP_HEADER_LEN;
 use super::sockets::{Failure, Unreachable, dial_echo, dial_tcp, dial_udp};
-use super::tcp::{Syn, TcpFlow, TimeWaitVerdict};
+use super::tcp::{Opening, TcpFlow, TimeWaitVerdict};
 use super::udp::UdpFlow;
 use super::wire::{IpView, Parsed, ip_header_len, parse, without_options};
 use super::worker::{Kind, Worker};
@@ -83,8 +83,8 @@ impl Worker {
                 }
                 TimeWaitVerdict::Ignore => {}
                 TimeWaitVerdict::Unknown if opens => {
-                    let syn = Syn::read(&segment, &packet[..view.end])?;
-                    self.open_tcp(&key, syn, &packet[view.l4..view.end]);
+                    let opening = Opening::read(&segment, &packet[..view.end])?;
+                    self.open_tcp(&key, opening, &packet[view.l4..view.end]);
                 }
                 TimeWaitVerdict::Unknown => {
                     bump(&self.counters.stray_segments);
@@ -101,8 +101,8 @@ impl Worker {
                 flow.abort(self.now, None);
                 self.remove(id, &key);
             } else if opens {
-                let syn = Syn::read(&segment, &packet[..view.end])?;
-                flow.retry(syn);
+                let opening = Opening::read(&segment, &packet[..view.end])?;
+                flow.retry(opening);
             }
             return Some(());
         }
@@ -118,7 +118,7 @@ impl Worker {
         Some(())
     }
 
-    fn open_tcp(&mut self, key: &FlowKey, syn: Syn, segment: &[u8]) {
+    fn open_tcp(&mut self, key: &FlowKey, opening: Opening, segment: &[u8]) {
         let segment = TcpPacket::new_unchecked(segment);
         if self.config.is_own(key.service.ip()) {
             self.outlet.refuse(key, &segment);
@@ -127,7 +127,7 @@ impl Worker {
         if self.config.denies(key.service.ip()) {
             bump(&self.counters.denied);
             self.outlet
-                .unreachable(key, Unreachable::Prohibited, &syn.quote);
+                .unreachable(key, Unreachable::Prohibited, &opening.quote);
             return;
         }
         let dials = self.peers.usage(key.peer).dials;
@@ -141,7 +141,7 @@ impl Worker {
         match dial_tcp(key.service) {
             Ok(socket) => {
                 let until = self.now + self.config.dial_timeout;
-                let flow = TcpFlow::new(*key, socket, syn, until);
+                let flow = TcpFlow::new(*key, socket, opening, until);
                 if self
                     .insert(*key, Kind::Tcp(Box::new(flow)), until)
                     .is_none()
@@ -149,7 +149,7 @@ impl Worker {
                     self.outlet.refuse(key, &segment);
                 }
             }
-            Err(e) => self.dial_failed(key, Failure::of(&e), syn.isn(), &syn.quote),
+            Err(e) => self.dial_failed(key, Failure::of(&e), opening.isn(), &opening.quote),
         }
     }
 

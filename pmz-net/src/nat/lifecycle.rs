@@ -78,7 +78,7 @@ impl Worker {
                 }
                 let bytes = tcp.ring_bytes();
                 usage.ring_bytes = usage.ring_bytes.saturating_sub(bytes);
-                super::counters::sub(&self.counters.ring_bytes, bytes as u64);
+                self.ring_bytes -= bytes;
             }
         }
         if flow.blocked {

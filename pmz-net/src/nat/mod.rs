@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod alarm;
 mod config;
 mod counters;
 mod echo;
@@ -40,7 +41,7 @@ mod worker;
 
 use crate::packet::MAX_FRAME;
 pub use crate::tunnel::PeerId;
-pub use config::NatConfig;
+pub use config::{NatConfig, TcpStack};
 pub use counters::{NatCounters, NatSnapshot};
 pub use frame::{Frame, FramePool};
 pub use inbox::{Inbox, NatStopped, Waker};
@@ -64,7 +65,15 @@ pub trait Egress: Send {
     /// The largest inner packet for this peer, in bytes.
     fn mtu(&self, peer: PeerId) -> u16;
 
-    /// How many bytes one TCP flow may have in flight to this peer on its present carrier.
+    /// Whether this peer's present carrier loses no packet that [`Egress::has_room`] let in. TCP towards the
+    /// peer then needs no congestion control: the carrier has one.
+    fn is_lossless(&self, peer: PeerId) -> bool {
+        let _ = peer;
+        false
+    }
+
+    /// How many bytes one flow of smoltcp's may have in flight to this peer on its present carrier: its sender
+    /// does not survive losses that it causes itself.
     fn in_flight_limit(&self, peer: PeerId) -> usize;
 }
 

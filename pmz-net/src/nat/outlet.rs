@@ -12,7 +12,7 @@ use smoltcp::wire::{
 use super::counters::{add, bump};
 use super::flow::FlowKey;
 use super::sockets::Unreachable;
-use super::tcp::Segment;
+use super::tcp::{Segment, Way};
 use super::wire::{emit_ip, emit_v4_fragment, emit_v6_fragment, ip_header_len, smol};
 use super::{Egress, NatCounters, PeerId};
 use crate::packet::{GsoKind, MAX_FRAME, VNET_HDR_LEN, VnetHdr};
@@ -57,8 +57,13 @@ impl Outlet {
         self.egress.mtu(peer).max(MIN_MTU)
     }
 
-    pub(super) fn in_flight_limit(&self, peer: PeerId) -> usize {
-        self.egress.in_flight_limit(peer)
+    /// How TCP segments to this peer travel now.
+    pub(super) fn way(&self, peer: PeerId) -> Way {
+        Way {
+            mtu: self.mtu(peer),
+            lossless: self.egress.is_lossless(peer),
+            in_flight_limit: self.egress.in_flight_limit(peer),
+        }
     }
 
     /// Where the next packet is to be written.
@@ -92,7 +97,9 @@ impl Outlet {
         let len = header_len + payload_len;
         let tcp_len = len - ip;
         let sum = pseudo_header(key.service.ip(), key.client.ip(), IpProtocol::Tcp, tcp_len);
-        TcpPacket::new_unchecked(&mut self.packet()[ip..len]).set_checksum(sum);
+        let mut tcp = TcpPacket::new_unchecked(&mut self.packet()[ip..len]);
+        tcp.set_checksum(sum);
+        let reduced = tcp.cwr();
         let largest = usize::from(self.mtu(key.peer)).saturating_sub(header_len);
         let gso_size = mss.min(largest);
         let gso = match key.service {
@@ -104,7 +111,8 @@ impl Outlet {
         let header = VnetHdr {
             needs_csum: true,
             gso,
-            ecn: false,
+            // That the window was reduced is said once.
+            ecn: super_packet && reduced,
             hdr_len: if super_packet { header_len as u16 } else { 0 },
             gso_size: if super_packet { gso_size as u16 } else { 0 },
             csum_start: ip as u16,

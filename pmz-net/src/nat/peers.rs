@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::PeerId;
 use super::flow::FlowId;
+use crate::tcp::Account;
 
 /// What one peer uses.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Usage {
     pub(super) dials: usize,
     pub(super) tcp_open: usize,
     pub(super) ring_bytes: usize,
+    /// Where the memory of its TCP payload comes from, once there was any.
+    pub(super) account: Option<Account>,
     /// Flows with something to send and no room on the carrier.
     pub(super) blocked: VecDeque<FlowId>,
     /// Counted among the peers that wait for room.

@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 
 use mio::Poll;
 
+use super::alarm::Alarm;
 use super::inbox::Shared;
-use super::worker::{WAKE, Worker};
+use super::worker::{ALARM, WAKE, Worker};
 use super::{Egress, Inbox, NatConfig, NatCounters, Waker};
 
 /// A NAT whose thread has not started yet: its handles exist, so that the [`Egress`] can be made with them.
@@ -15,6 +16,7 @@ use super::{Egress, Inbox, NatConfig, NatCounters, Waker};
 pub struct Nat {
     config: NatConfig,
     poll: Poll,
+    alarm: Alarm,
     shared: Arc<Shared>,
     counters: Arc<NatCounters>,
 }
@@ -23,14 +25,16 @@ impl Nat {
     /// Makes the queue and the handles.
     ///
     /// # Errors
-    /// When the process has no descriptors left for epoll and eventfd.
+    /// When the process has no descriptors left for epoll, eventfd and timerfd.
     pub fn new(config: NatConfig) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         let shared = Arc::new(Shared::new(config.inbox_frames, config.inbox_bytes, waker));
         Ok(Self {
             config,
             poll,
+            alarm,
             shared,
             counters: Arc::default(),
         })
@@ -59,13 +63,14 @@ impl Nat {
         let Self {
             config,
             poll,
+            alarm,
             shared,
             counters,
         } = self;
         let parts = (Arc::clone(&shared), Arc::clone(&counters));
         let thread = std::thread::Builder::new()
             .name("pmz-nat".into())
-            .spawn(move || Worker::new(config, poll, parts.0, parts.1, egress).run())?;
+            .spawn(move || Worker::new(config, poll, alarm, parts.0, parts.1, egress).run())?;
         Ok(RunningNat {
             shared,
             counters,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use std::os::fd::{AsRawFd, RawFd};
 
+use super::alarm::Alarm;
 use super::counters::{add, bump};
 use super::echo::EchoFlow;
 use super::flow::{FlowId, FlowKey, FlowTable};
@@ -17,14 +18,17 @@ use super::inbox::{Batch, Shared};
 use super::outlet::Outlet;
 use super::peers::Peers;
 use super::sockets::{Failure, Unreachable};
-use super::tcp::{End, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
+use super::tcp::{End, Memory, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
 use super::timers::Timers;
 use super::udp::{DatagramOutcome, UdpFlow};
-use super::{Egress, NatConfig, NatCounters};
+use super::{Egress, NatConfig, NatCounters, TcpStack};
 use crate::packet::Reassembler;
+use crate::tcp::Stock;
 
 /// The token of the waker; flows count from 0.
 pub(super) const WAKE: Token = Token(usize::MAX);
+/// The token of the alarm.
+pub(super) const ALARM: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 /// Without timers the thread wakes up this often.
@@ -78,7 +82,11 @@ pub(super) struct Worker {
     pub(super) reassembler: Reassembler,
     timers: Timers,
     ready: VecDeque<FlowId>,
+    alarm: Alarm,
     rings: RingPool,
+    /// Bytes of the rings that are out.
+    pub(super) ring_bytes: usize,
+    stock: Stock,
     pub(super) now: Instant,
 }
 
@@ -86,11 +94,13 @@ impl Worker {
     pub(super) fn new(
         config: NatConfig,
         poll: Poll,
+        alarm: Alarm,
         shared: Arc<Shared>,
         counters: Arc<NatCounters>,
         egress: Box<dyn Egress>,
     ) -> Self {
         Self {
+            stock: Stock::new(config.buffer_bytes),
             outlet: Outlet::new(egress, Arc::clone(&counters)),
             time_wait: TimeWait::new(config.max_time_wait, config.time_wait),
             config,
@@ -102,7 +112,9 @@ impl Worker {
             peers: Peers::default(),
             timers: Timers::default(),
             ready: VecDeque::new(),
+            alarm,
             rings: RingPool::default(),
+            ring_bytes: 0,
             now: Instant::now(),
         }
     }
@@ -114,7 +126,9 @@ impl Worker {
             self.wait(&mut events);
             self.now = Instant::now();
             for event in &events {
-                if event.token() != WAKE {
+                if event.token() == ALARM {
+                    self.alarm.rang();
+                } else if event.token() != WAKE {
                     self.event(event);
                 }
             }
@@ -139,6 +153,7 @@ impl Worker {
                 }
             }
             self.outlet.flush();
+            self.count_memory();
         }
         self.end();
     }
@@ -146,8 +161,9 @@ impl Worker {
     fn wait(&mut self, events: &mut Events) {
         let idle = self.ready.is_empty() && self.shared.may_sleep();
         let timeout = if idle {
-            let next = self.timers.next();
-            next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
+            // The wait itself knows only milliseconds.
+            self.alarm.set(self.timers.next());
+            IDLE
         } else {
             Duration::ZERO
         };
@@ -200,6 +216,15 @@ impl Worker {
         } else {
             self.timers.arm(id, flow.deadline, &mut flow.armed);
         }
+    }
+
+    fn count_memory(&self) {
+        let held = (self.ring_bytes + self.stock.used()) as u64;
+        let (refused, refused_to_peers) = self.stock.refused();
+        self.counters.buffer_bytes.store(held, Ordering::Relaxed);
+        self.counters
+            .buffer_refusals
+            .store(refused + refused_to_peers, Ordering::Relaxed);
     }
 
     /// Copies what the reassembler counted.
@@ -294,42 +319,62 @@ impl Worker {
                 return false;
             }
             Some(Err(failure)) => failure,
-            Some(Ok(())) => {
-                let usage = self.peers.usage(key.peer);
-                let size = ring_size(
-                    self.config.peer_buffer_bytes,
-                    usage.ring_bytes,
-                    usage.tcp_open,
-                    self.config.max_flows_per_peer,
-                    self.config.max_ring_bytes,
-                );
-                match size {
-                    Some(size)
-                        if tcp.open(self.now, &self.rings, size, &self.config, &self.outlet) =>
-                    {
-                        usage.dials = usage.dials.saturating_sub(1);
-                        usage.tcp_open += 1;
-                        usage.ring_bytes += 2 * size;
-                        add(&self.counters.ring_bytes, 2 * size as u64);
-                        return true;
-                    }
-                    Some(_) => Failure::Refused,
-                    None => {
-                        bump(&self.counters.buffer_limit_hits);
-                        Failure::Refused
-                    }
-                }
-            }
+            Some(Ok(())) => match self.open(id, key) {
+                Ok(()) => return true,
+                Err(failure) => failure,
+            },
         };
         if let Some(mut flow) = self.remove(id, &key)
             && let Kind::Tcp(tcp) = &mut flow.kind
         {
             tcp.abort(self.now, None);
-            if let Some(syn) = tcp.syn() {
-                let (isn, quote) = (syn.isn(), &syn.quote[..]);
+            if let Some(opening) = tcp.opening() {
+                let (isn, quote) = (opening.isn(), &opening.quote[..]);
                 self.dial_failed(&key, failure, isn, quote);
             }
         }
         false
+    }
+
+    /// The service has taken a connection: an endpoint is made for the client's side of it.
+    fn open(&mut self, id: FlowId, key: FlowKey) -> Result<(), Failure> {
+        let usage = self.peers.usage(key.peer);
+        let ring = match self.config.tcp {
+            TcpStack::Own => 0,
+            TcpStack::Smoltcp => ring_size(
+                self.config.peer_buffer_bytes,
+                usage.ring_bytes,
+                usage.tcp_open,
+                self.config.max_flows_per_peer,
+                self.config.max_ring_bytes,
+            )
+            .ok_or_else(|| {
+                bump(&self.counters.buffer_limit_hits);
+                Failure::Refused
+            })?,
+        };
+        let memory = match self.config.tcp {
+            TcpStack::Own => {
+                let limit = self.config.peer_buffer_bytes;
+                let account = &mut usage.account;
+                Memory::Blocks(account.get_or_insert_with(|| self.stock.account(limit)))
+            }
+            TcpStack::Smoltcp => Memory::Rings(&self.rings, ring),
+        };
+        let Some(Flow {
+            kind: Kind::Tcp(tcp),
+            ..
+        }) = self.flows.get_mut(id)
+        else {
+            return Err(Failure::Refused);
+        };
+        if !tcp.open(self.now, memory, &self.config, &self.outlet) {
+            return Err(Failure::Refused);
+        }
+        usage.dials = usage.dials.saturating_sub(1);
+        usage.tcp_open += 1;
+        usage.ring_bytes += 2 * ring;
+        self.ring_bytes += 2 * ring;
+        Ok(())
     }
 }

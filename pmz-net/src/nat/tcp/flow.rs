@@ -8,21 +8,31 @@ use socket2::Socket;
 use super::super::config::NatConfig;
 use super::super::flow::FlowKey;
 use super::super::outlet::Outlet;
-use super::super::sockets::Failure;
+use super::super::sockets::{Failure, send};
 use super::joint::Joint;
-use super::ring::{Ring, RingPool};
+use super::opening::Opening;
+use super::own::OwnEndpoint;
+use super::ring::RingPool;
 use super::smol::{Setup, SmolEndpoint};
-use super::syn::Syn;
-use super::{BadSegment, Challenge, End};
+use super::{BadSegment, Challenge, End, Endpoint};
+use crate::tcp;
 
 /// Bytes that a flow may move in one turn, so that others get theirs.
 const TURN: usize = 1 << 20;
-/// No timer is finer.
-const TICK: Duration = Duration::from_millis(1);
+/// Received bytes that come in such pieces go to the service without being kept in between; for smaller
+/// ones a copy costs less than a system call each.
+const DIRECT: usize = 8 << 10;
 
 enum Stage {
-    Dialing { syn: Syn, until: Instant },
+    Dialing { opening: Opening, until: Instant },
     Open(Box<Joint>),
+}
+
+/// Where an endpoint's memory comes from.
+pub(in super::super) enum Memory<'a> {
+    /// For smoltcp: two rings of this size.
+    Rings(&'a RingPool, usize),
+    Blocks(&'a tcp::Account),
 }
 
 /// What a turn came to.
@@ -54,12 +64,17 @@ pub(in super::super) struct TcpFlow {
 }
 
 impl TcpFlow {
-    pub(in super::super) fn new(key: FlowKey, socket: Socket, syn: Syn, until: Instant) -> Self {
+    pub(in super::super) fn new(
+        key: FlowKey,
+        socket: Socket,
+        opening: Opening,
+        until: Instant,
+    ) -> Self {
         Self {
             key,
             hash: key.flow_hash(),
             socket,
-            stage: Stage::Dialing { syn, until },
+            stage: Stage::Dialing { opening, until },
             readable: false,
             writable: false,
             hangup: false,
@@ -82,9 +97,9 @@ impl TcpFlow {
         }
     }
 
-    pub(in super::super) fn syn(&self) -> Option<&Syn> {
+    pub(in super::super) fn opening(&self) -> Option<&Opening> {
         match &self.stage {
-            Stage::Dialing { syn, .. } => Some(syn),
+            Stage::Dialing { opening, .. } => Some(opening),
             Stage::Open(_) => None,
         }
     }
@@ -97,9 +112,9 @@ impl TcpFlow {
     }
 
     /// The client tries again, perhaps anew: its last SYN is the one that counts.
-    pub(in super::super) fn retry(&mut self, new: Syn) {
-        if let Stage::Dialing { syn, .. } = &mut self.stage {
-            *syn = new;
+    pub(in super::super) fn retry(&mut self, new: Opening) {
+        if let Stage::Dialing { opening, .. } = &mut self.stage {
+            *opening = new;
         }
     }
 
@@ -131,39 +146,61 @@ impl TcpFlow {
         }
     }
 
-    /// The service has taken the connection: makes the endpoint, with rings of this size each.
-    /// False where that is impossible.
+    /// The service has taken the connection: makes the endpoint, out of this memory. False where that is
+    /// impossible.
     pub(in super::super) fn open(
         &mut self,
         now: Instant,
-        pool: &RingPool,
-        ring_size: usize,
+        memory: Memory<'_>,
         config: &NatConfig,
         outlet: &Outlet,
     ) -> bool {
-        let Stage::Dialing { syn, .. } = &self.stage else {
+        let Stage::Dialing { opening, .. } = &self.stage else {
             return false;
         };
-        let rings: [Ring; 2] = [pool.take(ring_size), pool.take(ring_size)];
-        let [receive, send] = rings;
-        let isn = syn.isn();
-        let setup = Setup {
-            client: self.key.client,
-            service: self.key.service,
-            syn: syn.options,
-            mtu: outlet.mtu(self.key.peer),
-            receive,
-            send,
-            seed: rand::random(),
-            keep_alive: config.tcp_idle / 2,
+        let (isn, syn) = (opening.isn(), opening.syn);
+        let way = outlet.way(self.key.peer);
+        let (ring_bytes, endpoint) = match memory {
+            Memory::Rings(pool, size) => {
+                let setup = Setup {
+                    client: self.key.client,
+                    service: self.key.service,
+                    syn,
+                    mtu: way.mtu,
+                    receive: pool.take(size),
+                    send: pool.take(size),
+                    seed: rand::random(),
+                    keep_alive: config.tcp_idle / 2,
+                };
+                let endpoint = SmolEndpoint::open(now, setup);
+                (2 * size, endpoint.map(|e| Box::new(e) as Box<dyn Endpoint>))
+            }
+            Memory::Blocks(account) => {
+                let setup = tcp::Setup {
+                    local: self.key.service,
+                    remote: self.key.client,
+                    mtu: way.mtu,
+                    account: account.clone(),
+                    max_buffer: config.max_flow_bytes as u64,
+                    congestion: config.congestion,
+                    path: match way.lossless {
+                        true => tcp::Path::Stream,
+                        false => tcp::Path::Datagrams,
+                    },
+                    seed: rand::random(),
+                    keep_alive: config.tcp_idle / 2,
+                };
+                let endpoint = OwnEndpoint::open(now, setup, &syn);
+                (0, endpoint.map(|e| Box::new(e) as Box<dyn Endpoint>))
+            }
         };
-        let Some(endpoint) = SmolEndpoint::open(now, setup) else {
+        let Some(endpoint) = endpoint else {
             return false;
         };
         self.stage = Stage::Open(Box::new(Joint {
-            endpoint: Box::new(endpoint),
+            endpoint,
             isn,
-            ring_bytes: 2 * ring_size,
+            ring_bytes,
             service_closed: false,
             client_closed: false,
             since: now,
@@ -185,8 +222,23 @@ impl TcpFlow {
         };
         open.heard_client = now;
         open.heard_any = now;
+        let (socket, writable) = (&self.socket, &mut self.writable);
+        let mut direct = |bytes: &[u8]| {
+            if !*writable || bytes.len() < DIRECT {
+                return 0;
+            }
+            // What is wrong with the socket shows when the rest is sent.
+            let sent = send(socket, bytes).unwrap_or(0);
+            *writable = sent == bytes.len();
+            sent
+        };
         let reply = outlet.packet();
-        if let Some(segment) = open.endpoint.handle_segment(now, packet, reply)? {
+        let answer = open
+            .endpoint
+            .handle_segment(now, packet, reply, &mut direct)?;
+        // A short write may also come of an error, of which no event tells again.
+        self.writable |= self.failed;
+        if let Some(segment) = answer {
             let mss = open.endpoint.segment_size();
             outlet.segment(&self.key, self.hash, segment, mss);
         }
@@ -226,6 +278,7 @@ impl TcpFlow {
         }
         self.failed = false;
 
+        open.endpoint.adapt(outlet.way(self.key.peer));
         // First what was received: that opens the window which the next segment announces.
         open.forward(now, &self.socket, &mut self.writable);
         let mut moved = 0;
@@ -233,8 +286,7 @@ impl TcpFlow {
             let read = if open.service_closed {
                 0
             } else {
-                let limit = outlet.in_flight_limit(self.key.peer);
-                open.fetch(now, &self.socket, &mut self.readable, self.hangup, limit)
+                open.fetch(now, &self.socket, &mut self.readable, self.hangup)
             };
             moved += read;
             let blocked = open.transmit(now, &self.key, self.hash, outlet);
@@ -261,7 +313,7 @@ impl TcpFlow {
         } else {
             // All that was to be sent is sent: a timer that says otherwise must not keep the thread busy.
             let timer = open.endpoint.poll_timeout(now);
-            timer.map(|at| at.max(now + TICK))
+            timer.map(|at| at.max(now + open.endpoint.resolution()))
         };
         Outcome::Wait {
             deadline: timer.map_or(expiry, |t| t.min(expiry)),

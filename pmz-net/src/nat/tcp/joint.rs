@@ -41,7 +41,7 @@ impl Joint {
             let len = bytes.len();
             match send(socket, bytes) {
                 Ok(n) => {
-                    self.endpoint.consume(n);
+                    self.endpoint.consume(now, n);
                     self.heard_any = now;
                     // A short write means that the buffer is full, and an event will follow.
                     *writable = n == len;
@@ -61,34 +61,30 @@ impl Joint {
         }
     }
 
-    /// Takes bytes of the service, as long as no more than `limit` of them are on their way; how many.
+    /// Takes bytes of the service, as many as the endpoint wants; how many.
     pub(super) fn fetch(
         &mut self,
         now: Instant,
         socket: &Socket,
         readable: &mut bool,
         hangup: bool,
-        limit: usize,
     ) -> usize {
         let mut total = 0;
         while *readable && total < READ {
-            let on_the_way = self.endpoint.unacknowledged();
             let room = self.endpoint.room();
-            let allowed = limit
-                .saturating_sub(on_the_way)
-                .min(room.len())
-                .min(READ - total);
+            let allowed = room.len().min(READ - total);
             if allowed == 0 {
                 break;
             }
-            match recv(socket, &mut room[..allowed]) {
+            let got = recv(socket, &mut room[..allowed]);
+            self.endpoint.commit(*got.as_ref().unwrap_or(&0));
+            match got {
                 Ok(0) => {
                     *readable = false;
                     self.service_closed = true;
                     self.endpoint.close();
                 }
                 Ok(n) => {
-                    self.endpoint.commit(n);
                     self.heard_any = now;
                     total += n;
                     // A short read means that nothing is left, and an event will follow; unless the end

@@ -3,16 +3,17 @@
 mod flow;
 mod guard;
 mod joint;
+mod opening;
+mod own;
 mod ring;
 mod smol;
-mod syn;
 mod timewait;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-pub(super) use flow::{Outcome, TcpFlow};
+pub(super) use flow::{Memory, Outcome, TcpFlow};
+pub(super) use opening::Opening;
 pub(super) use ring::{RingPool, ring_size};
-pub(super) use syn::Syn;
 pub(super) use timewait::{TimeWait, Verdict as TimeWaitVerdict};
 
 /// A TCP segment that an endpoint wrote, an IP packet without options.
@@ -51,19 +52,38 @@ pub(super) enum End {
     Aborted,
 }
 
+/// How a connection's packets travel now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The largest packet, in bytes.
+    pub(super) mtu: u16,
+    /// The carrier loses nothing, and pushes back itself.
+    pub(super) lossless: bool,
+    /// Bytes that an endpoint without a sender for lossy paths may have in flight.
+    pub(super) in_flight_limit: usize,
+}
+
+/// Takes received bytes, and says how many.
+pub(super) type Direct<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
+
 /// The agent's end of a client's TCP connection, sans-IO: segments and bytes go in and out, time is an
 /// argument. It is made when the service has taken the connection, with the client's SYN.
 ///
 /// Received bytes are at the front of [`Endpoint::received`] until consumed, which opens the window.
 /// Checksums are neither verified nor completed: see [`super::Egress`].
 pub(super) trait Endpoint {
+    /// How packets travel from now on.
+    fn adapt(&mut self, way: Way);
+
     /// Takes a segment of this connection: an IP packet without options, which it may change. An immediate
-    /// answer is written to `reply` (room for an MTU). `Err` when the segment does not fit the connection.
+    /// answer is written to `reply` (room for an MTU). Bytes that are in order may be given to `direct` instead
+    /// of being kept for [`Endpoint::received`]. `Err` when the segment does not fit the connection.
     fn handle_segment(
         &mut self,
         now: Instant,
         packet: &mut [u8],
         reply: &mut [u8],
+        direct: Direct<'_>,
     ) -> Result<Option<Segment>, BadSegment>;
 
     /// Writes the next segment to send, up to 64 KiB.
@@ -73,20 +93,20 @@ pub(super) trait Endpoint {
     /// it has something to send.
     fn poll_timeout(&mut self, now: Instant) -> Option<Instant>;
 
+    /// No deadline is meant more exactly.
+    fn resolution(&self) -> Duration;
+
     /// Received bytes, in order, as many as are in one piece.
     fn received(&mut self) -> &[u8];
 
     /// Takes bytes from the front of [`Endpoint::received`].
-    fn consume(&mut self, n: usize);
+    fn consume(&mut self, now: Instant, n: usize);
 
-    /// Room for bytes to send, as much as is in one piece.
+    /// Room for bytes to send, as much as is in one piece and wanted. [`Endpoint::commit`] must follow.
     fn room(&mut self) -> &mut [u8];
 
-    /// Sends the first `n` bytes of [`Endpoint::room`].
+    /// Sends the first `n` bytes of [`Endpoint::room`]; 0 gives the room back.
     fn commit(&mut self, n: usize);
-
-    /// Bytes committed and not yet acknowledged.
-    fn unacknowledged(&self) -> usize;
 
     /// No more bytes will be committed: FIN after the last one.
     fn close(&mut self);

@@ -21,10 +21,12 @@ use smoltcp::wire::{
 use super::super::wire::{emit_ip, ip_header_len, smol};
 use super::guard::{Admission, Guard};
 use super::ring::Ring;
-use super::syn::SynOptions;
-use super::{BadSegment, Challenge, End, Endpoint, Segment};
+use super::{BadSegment, Challenge, Direct, End, Endpoint, Segment, Way};
+use crate::tcp::Syn;
 use port::{Port, capabilities};
 
+/// No timer of smoltcp's is finer.
+const RESOLUTION: Duration = Duration::from_millis(1);
 const TCP_HEADER_LEN: usize = 20;
 /// Room for a SYN as [`SmolEndpoint::open`] writes it.
 const SYN_ROOM: usize = 40 + 40;
@@ -37,7 +39,7 @@ const MIN_MSS: usize = 48;
 pub(super) struct Setup {
     pub(super) client: SocketAddr,
     pub(super) service: SocketAddr,
-    pub(super) syn: SynOptions,
+    pub(super) syn: Syn,
     /// The largest inner packet, in bytes.
     pub(super) mtu: u16,
     pub(super) receive: Ring,
@@ -62,6 +64,8 @@ pub(super) struct SmolEndpoint {
     mss: usize,
     /// What the SYN-ACK offers the client.
     offered_mss: u16,
+    /// Bytes that may be on their way.
+    in_flight_limit: usize,
     reset: bool,
     aborted: bool,
     /// In TIME-WAIT, the client's FIN was acknowledged: smoltcp must not be polled any more, because
@@ -127,6 +131,7 @@ impl SmolEndpoint {
             ip_header_len,
             mss,
             offered_mss: u16::try_from(offered_mss).unwrap_or(u16::MAX),
+            in_flight_limit: usize::MAX,
             reset: false,
             aborted: false,
             time_wait_done: false,
@@ -135,6 +140,11 @@ impl SmolEndpoint {
         let len = emit_syn(&mut packet, client, service, &syn, mss)?;
         endpoint.feed(now, &packet[..len], &mut []);
         (endpoint.state() == State::SynReceived).then_some(endpoint)
+    }
+
+    /// Bytes committed and not yet acknowledged.
+    fn unacknowledged(&self) -> usize {
+        self.sockets.get::<Socket>(self.handle).send_queue()
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -190,11 +200,16 @@ impl SmolEndpoint {
 }
 
 impl Endpoint for SmolEndpoint {
+    fn adapt(&mut self, way: Way) {
+        self.in_flight_limit = way.in_flight_limit;
+    }
+
     fn handle_segment(
         &mut self,
         now: Instant,
         packet: &mut [u8],
         reply: &mut [u8],
+        _: Direct<'_>,
     ) -> Result<Option<Segment>, BadSegment> {
         let header_len = self.ip_header_len;
         let tcp = packet.get(header_len..).ok_or(BadSegment)?;
@@ -272,26 +287,30 @@ impl Endpoint for SmolEndpoint {
         Some(now + Duration::from_micros((at - smol_now).total_micros()))
     }
 
+    fn resolution(&self) -> Duration {
+        RESOLUTION
+    }
+
     fn received(&mut self) -> &[u8] {
         self.socket().peek(usize::MAX).unwrap_or_default()
     }
 
-    fn consume(&mut self, n: usize) {
+    fn consume(&mut self, _: Instant, n: usize) {
         // In a state without bytes to receive there were none to consume either.
         let _ = self.socket().recv(|bytes| (n.min(bytes.len()), ()));
     }
 
     fn room(&mut self) -> &mut [u8] {
-        self.socket().send(|bytes| (0, bytes)).unwrap_or_default()
+        let on_the_way = self.unacknowledged();
+        let allowed = self.in_flight_limit.saturating_sub(on_the_way);
+        let room = self.socket().send(|bytes| (0, bytes)).unwrap_or_default();
+        let n = room.len().min(allowed);
+        &mut room[..n]
     }
 
     fn commit(&mut self, n: usize) {
         // As in `consume`.
         let _ = self.socket().send(|bytes| (n.min(bytes.len()), ()));
-    }
-
-    fn unacknowledged(&self) -> usize {
-        self.sockets.get::<Socket>(self.handle).send_queue()
     }
 
     fn close(&mut self) {
@@ -358,7 +377,7 @@ fn emit_syn(
     out: &mut [u8],
     client: SocketAddr,
     service: SocketAddr,
-    syn: &SynOptions,
+    syn: &Syn,
     mss: usize,
 ) -> Option<usize> {
     let repr = TcpRepr {

@@ -25,12 +25,14 @@ fn addresses(v6: bool) -> (SocketAddr, SocketAddr) {
 fn endpoint(now: Instant, v6: bool, ring: usize, mss: Option<u16>) -> SmolEndpoint {
     let (client, service) = addresses(v6);
     let pool = RingPool::default();
-    let syn = SynOptions {
+    let syn = Syn {
         isn: ISN,
         mss,
         window_len: 60_000,
         window_scale: Some(7),
         sack_permitted: true,
+        timestamp: None,
+        ecn: false,
     };
     let setup = Setup {
         client,
@@ -90,7 +92,9 @@ fn established(now: Instant, v6: bool, ring: usize) -> (SmolEndpoint, u32) {
         window: 60_000,
     };
     let mut ack = packet(v6, &sent, &[]);
-    endpoint.handle_segment(now, &mut ack, &mut out).unwrap();
+    endpoint
+        .handle_segment(now, &mut ack, &mut out, &mut |_| 0)
+        .unwrap();
     assert!(endpoint.is_established());
     (endpoint, ours)
 }
@@ -154,14 +158,19 @@ fn bytes_behind_the_fin_are_not_received() {
             flags,
             window: 60_000,
         };
-        let result = endpoint.handle_segment(now, &mut packet(false, &sent, payload), &mut reply);
+        let result = endpoint.handle_segment(
+            now,
+            &mut packet(false, &sent, payload),
+            &mut reply,
+            &mut |_| 0,
+        );
         result.map(|_| ())
     };
     send(&mut endpoint, 0, "AF", b"all").unwrap();
     assert_eq!(send(&mut endpoint, 4, "A", b"more"), Err(BadSegment));
     assert_eq!(endpoint.received(), b"all");
     assert!(!endpoint.is_receive_finished());
-    endpoint.consume(3);
+    endpoint.consume(now, 3);
     assert!(endpoint.is_receive_finished());
 }
 
@@ -179,7 +188,9 @@ fn received_bytes_outlive_time_wait() {
         window: 60_000,
     };
     let mut last = packet(false, &sent, b"still to be read");
-    endpoint.handle_segment(now, &mut last, &mut []).unwrap();
+    endpoint
+        .handle_segment(now, &mut last, &mut [], &mut |_| 0)
+        .unwrap();
     assert!(endpoint.poll_transmit(now, &mut out).is_some(), "the ACK");
     assert_eq!(endpoint.end(), None);
 
@@ -187,7 +198,7 @@ fn received_bytes_outlive_time_wait() {
     assert_eq!(endpoint.poll_timeout(later), None);
     assert_eq!(endpoint.poll_transmit(later, &mut out), None);
     assert_eq!(endpoint.received(), b"still to be read");
-    endpoint.consume(16);
+    endpoint.consume(now, 16);
     let (seq, ack) = (ours.wrapping_add(1), ISN.wrapping_add(1 + 16 + 1));
     assert_eq!(endpoint.end(), Some(End::TimeWait { seq, ack }));
 }
@@ -203,7 +214,9 @@ fn a_reset_is_told_from_a_close() {
         window: 0,
     };
     let mut rst = packet(false, &sent, &[]);
-    endpoint.handle_segment(now, &mut rst, &mut []).unwrap();
+    endpoint
+        .handle_segment(now, &mut rst, &mut [], &mut |_| 0)
+        .unwrap();
     assert_eq!(endpoint.end(), Some(End::Reset));
 }
 
@@ -269,12 +282,12 @@ fn no_sequence_of_segments_makes_it_panic_or_break_its_bounds() {
                         let end = at + 60;
                         rng.fill(&mut packet[at + 20..end]);
                     }
-                    let _ = endpoint.handle_segment(now, &mut packet, &mut reply);
+                    let _ = endpoint.handle_segment(now, &mut packet, &mut reply, &mut |_| 0);
                 }
                 6 => {
                     let n = endpoint.received().len();
                     assert!(n <= ring);
-                    endpoint.consume(rng.random_range(0..=n));
+                    endpoint.consume(now, rng.random_range(0..=n));
                 }
                 7 => {
                     let n = endpoint.room().len();

@@ -1,0 +1,381 @@
+//! What was sent and is not acknowledged cumulatively: a record for each segment as it goes over the wire.
+//!
+//! Records stand in the order of their bytes; those in flight are also linked in the order in which they
+//! were sent last, so that finding lost ones (RFC 8985) looks at no other.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// The number of a record; counts on for the whole connection.
+type Id = u64;
+
+/// No record.
+const NONE: Id = Id::MAX;
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    InFlight,
+    /// Selectively acknowledged.
+    Arrived,
+    /// To be sent again.
+    Lost,
+}
+
+/// One segment that was sent. Numbers and lengths count SYN and FIN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// When it was sent last.
+    pub(super) at: Instant,
+    pub(super) state: State,
+    /// It was sent more than once.
+    pub(super) again: bool,
+    pub(super) snapshot: Snapshot,
+    older: Id,
+    newer: Id,
+}
+
+/// How things stood when a segment was sent (draft-cheng-iccrg-delivery-rate-estimation).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Snapshot {
+    /// Bytes delivered by then, and when the last of them was.
+    pub(super) delivered: u64,
+    pub(super) delivered_at: Instant,
+    /// When the first segment of that flight was sent.
+    pub(super) first_sent_at: Instant,
+    /// Bytes found lost by then.
+    pub(super) lost: u64,
+    /// Bytes in flight, this segment's included.
+    pub(super) in_flight: u64,
+    pub(super) app_limited: bool,
+}
+
+impl Sent {
+    pub(super) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether this one was sent after the other; of those sent together, the one whose bytes are behind.
+    pub(super) fn sent_after(&self, at: Instant, end: u64) -> bool {
+        (self.at, self.end) > (at, end)
+    }
+}
+
+/// The records, and what they add up to.
+#[derive(Debug)]
+pub(super) struct Scoreboard {
+    records: VecDeque<Sent>,
+    /// The number of the first record.
+    base: Id,
+    oldest: Id,
+    newest: Id,
+    in_flight: u64,
+    arrived: u64,
+    lost: u64,
+    /// Arrived segments.
+    arrived_segments: usize,
+    /// No record before this one is lost.
+    lost_from: Id,
+}
+
+impl Scoreboard {
+    pub(super) fn new() -> Self {
+        Self {
+            records: VecDeque::new(),
+            base: 0,
+            oldest: NONE,
+            newest: NONE,
+            in_flight: 0,
+            arrived: 0,
+            lost: 0,
+            arrived_segments: 0,
+            lost_from: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn segments(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes on their way.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    #[cfg(test)]
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    pub(super) fn arrived_segments(&self) -> usize {
+        self.arrived_segments
+    }
+
+    /// Bytes to be sent again.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(super) fn first(&self) -> Option<&Sent> {
+        self.records.front()
+    }
+
+    pub(super) fn last(&self) -> Option<&Sent> {
+        self.records.back()
+    }
+
+    /// A new segment behind all others was sent.
+    pub(super) fn push(&mut self, start: u64, end: u64, at: Instant, snapshot: Snapshot) {
+        let id = self.base + self.records.len() as Id;
+        self.records.push_back(Sent {
+            start,
+            end,
+            at,
+            state: State::InFlight,
+            again: false,
+            snapshot,
+            older: NONE,
+            newer: NONE,
+        });
+        self.in_flight += end - start;
+        self.link(id);
+    }
+
+    /// The acknowledgement of all before `number`: takes the records out, the first one first, and shows
+    /// each as it was. A segment of which a part is acknowledged is shortened, and shown as well.
+    pub(super) fn acknowledge(&mut self, number: u64, mut each: impl FnMut(&Sent)) {
+        while let Some(&record) = self.records.front() {
+            if record.start >= number {
+                break;
+            }
+            if record.end > number {
+                let cut = number - record.start;
+                self.account(record.state, cut, false);
+                self.records[0].start = number;
+                each(&Sent {
+                    end: number,
+                    ..record
+                });
+                break;
+            }
+            self.account(record.state, record.len(), false);
+            match record.state {
+                State::InFlight => self.unlink(self.base),
+                State::Arrived => self.arrived_segments -= 1,
+                State::Lost => {}
+            }
+            self.records.pop_front();
+            self.base += 1;
+            each(&record);
+        }
+        if self.records.is_empty() {
+            if self.records.capacity() > 256 {
+                self.records.shrink_to(32);
+            }
+        }
+    }
+
+    /// The selective acknowledgement of a range: segments that are wholly in it have arrived. Shows those
+    /// of which that is news, as they were.
+    pub(super) fn arrive(&mut self, start: u64, end: u64, mut each: impl FnMut(&Sent)) {
+        let from = self.records.partition_point(|record| record.start < start);
+        for index in from..self.records.len() {
+            let record = self.records[index];
+            if record.end > end {
+                break;
+            }
+            if record.state == State::Arrived {
+                continue;
+            }
+            let id = self.base + index as Id;
+            self.set_state(id, State::Arrived);
+            each(&record);
+        }
+    }
+
+    /// Marks as lost the segments in flight, the one that was sent first at first, as long as `is_lost`
+    /// says so; bytes.
+    pub(super) fn lose_oldest(&mut self, mut is_lost: impl FnMut(&Sent) -> bool) -> u64 {
+        let mut bytes = 0;
+        while self.oldest != NONE {
+            let id = self.oldest;
+            let record = *self.record(id);
+            if !is_lost(&record) {
+                break;
+            }
+            self.set_state(id, State::Lost);
+            bytes += record.len();
+        }
+        bytes
+    }
+
+    /// Marks the first segment as lost, if it is in flight; bytes.
+    pub(super) fn lose_first(&mut self) -> u64 {
+        match self.records.front() {
+            Some(record) if record.state == State::InFlight => {
+                let len = record.len();
+                self.set_state(self.base, State::Lost);
+                len
+            }
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Nothing was lost after all.
+    pub(super) fn unlose(&mut self) {
+        for index in 0..self.records.len() {
+            if self.lost == 0 {
+                break;
+            }
+            if self.records[index].state == State::Lost {
+                let id = self.base + index as Id;
+                self.set_state(id, State::InFlight);
+            }
+        }
+    }
+
+    /// Forgets selective acknowledgements, which a receiver may take back (RFC 2018, 8): all that had
+    /// arrived is in flight again.
+    pub(super) fn renege(&mut self) {
+        for index in 0..self.records.len() {
+            if self.records[index].state == State::Arrived {
+                let id = self.base + index as Id;
+                self.set_state(id, State::InFlight);
+            }
+        }
+    }
+
+    /// The first lost bytes that stand in one piece, at most `max` of them but at least a segment: their
+    /// range, if any are lost.
+    pub(super) fn next_lost(&mut self, max: u64) -> Option<(u64, u64)> {
+        if self.lost == 0 {
+            return None;
+        }
+        let mut index = self.lost_from.saturating_sub(self.base) as usize;
+        while self.records.get(index)?.state != State::Lost {
+            index += 1;
+        }
+        self.lost_from = self.base + index as Id;
+        let start = self.records[index].start;
+        let mut end = self.records[index].end;
+        while let Some(next) = self.records.get(index + 1) {
+            if next.state != State::Lost || next.end - start > max {
+                break;
+            }
+            end = next.end;
+            index += 1;
+        }
+        Some((start, end))
+    }
+
+    /// The segments of this range, whole ones, were sent again.
+    pub(super) fn resend(&mut self, start: u64, end: u64, at: Instant, snapshot: Snapshot) {
+        let from = self.records.partition_point(|record| record.start < start);
+        for index in from..self.records.len() {
+            let id = self.base + index as Id;
+            let record = &mut self.records[index];
+            if record.end > end {
+                break;
+            }
+            record.at = at;
+            record.again = true;
+            record.snapshot = snapshot;
+            match record.state {
+                State::InFlight => {
+                    self.unlink(id);
+                    self.link(id);
+                }
+                State::Lost => self.set_state(id, State::InFlight),
+                State::Arrived => {}
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn oldest(&self) -> Option<&Sent> {
+        (self.oldest != NONE).then(|| self.record(self.oldest))
+    }
+
+    fn record(&self, id: Id) -> &Sent {
+        &self.records[(id - self.base) as usize]
+    }
+
+    fn record_mut(&mut self, id: Id) -> &mut Sent {
+        &mut self.records[(id - self.base) as usize]
+    }
+
+    fn account(&mut self, state: State, bytes: u64, more: bool) {
+        let sum = match state {
+            State::InFlight => &mut self.in_flight,
+            State::Arrived => &mut self.arrived,
+            State::Lost => &mut self.lost,
+        };
+        *sum = if more { *sum + bytes } else { *sum - bytes };
+    }
+
+    fn set_state(&mut self, id: Id, state: State) {
+        let record = *self.record(id);
+        if record.state == state {
+            return;
+        }
+        match record.state {
+            State::InFlight => self.unlink(id),
+            State::Arrived => self.arrived_segments -= 1,
+            State::Lost => {}
+        }
+        self.account(record.state, record.len(), false);
+        self.record_mut(id).state = state;
+        self.account(state, record.len(), true);
+        match state {
+            State::InFlight => self.link(id),
+            State::Arrived => self.arrived_segments += 1,
+            State::Lost => {
+                self.lost_from = self.lost_from.min(id);
+            }
+        }
+    }
+
+    /// Puts a record where its time of sending belongs: mostly behind all others.
+    fn link(&mut self, id: Id) {
+        let (at, end) = (self.record(id).at, self.record(id).end);
+        let mut older = self.newest;
+        while older != NONE && self.record(older).sent_after(at, end) {
+            older = self.record(older).older;
+        }
+        let newer = match older {
+            NONE => std::mem::replace(&mut self.oldest, id),
+            _ => std::mem::replace(&mut self.record_mut(older).newer, id),
+        };
+        match newer {
+            NONE => self.newest = id,
+            _ => self.record_mut(newer).older = id,
+        }
+        let record = self.record_mut(id);
+        (record.older, record.newer) = (older, newer);
+    }
+
+    fn unlink(&mut self, id: Id) {
+        let record = self.record_mut(id);
+        let (older, newer) = (
+            std::mem::replace(&mut record.older, NONE),
+            std::mem::replace(&mut record.newer, NONE),
+        );
+        match older {
+            NONE => self.oldest = newer,
+            _ => self.record_mut(older).newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            _ => self.record_mut(newer).older = older,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
