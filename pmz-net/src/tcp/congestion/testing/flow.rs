@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::super::{Ack, Controller, Phase, RateSample, burst};
+use super::super::units::burst;
+use super::super::{Ack, Controller, Phase, RateSample};
 
 /// Later packets that must have arrived before one counts as lost.
 const REORDERING: u64 = 3;
