@@ -81,7 +81,7 @@ mod tests {
             assert_eq!(aggregation.window(RATE), 20_000, "round {round}");
             for ack in 0..20 {
                 now += Duration::from_millis(1);
-                aggregation.on_ack(now, 1_000, RATE, 1_000_000, ack == 0);
+                aggregation.on_ack(now, 500, RATE, 1_000_000, ack == 0);
             }
         }
         assert!(
