@@ -3,6 +3,7 @@
 //! Controllers are sans-IO: what happened on the connection comes in, a window in bytes and a pacing rate
 //! in bytes per second come out. What is lost, and what is to be sent again, is the sender's business.
 
+mod bbr;
 mod cubic;
 mod hystart;
 #[cfg(test)]
@@ -12,8 +13,6 @@ mod units;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
-
-pub(crate) use self::units::burst;
 
 /// What the sender is doing about loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +152,17 @@ impl FromStr for Congestion {
             "cubic" => Ok(Self::Cubic),
             _ => Err(UnknownCongestion(name.to_owned())),
         }
+    }
+}
+
+/// A controller for a connection whose segments carry up to `segment_size` bytes of payload.
+///
+/// `seed` is for chance: flows that share a bottleneck are not to do the same at the same time, so it should
+/// differ from connection to connection.
+pub(crate) fn controller(which: Congestion, segment_size: u64, seed: u64) -> Box<dyn Controller> {
+    match which {
+        Congestion::Bbr => Box::new(bbr::Bbr::new(segment_size, seed)),
+        Congestion::Cubic => Box::new(cubic::Cubic::new(segment_size)),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn bytes_in(rate: u64, time: Duration) -> u64 {
 ///
 /// Two segments at least, so that a receiver which acknowledges every second one does so at once; one where
 /// two would hold up a slow link (below 1.2 Mbit/s).
-pub(crate) fn burst(pacing_rate: u64, segment_size: u64) -> u64 {
+pub(super) fn burst(pacing_rate: u64, segment_size: u64) -> u64 {
     const LARGEST: u64 = 64_000;
     let segment = segment_size.max(1);
     let least = if pacing_rate < 150_000 { 1 } else { 2 };

@@ -1,10 +1,12 @@
 //! A sender that obeys a controller: window, pacing, loss detection by packets that overtook, delivery rate
-//! samples. Every transmission has a number of its own, so that a loss is just more to send.
+//! samples. Every transmission has a number of its own; which segment of the stream it carries says when a recovery is
+//! over.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::super::{Ack, Controller, Phase, RateSample, burst};
+use super::super::units::burst;
+use super::super::{Ack, Controller, Phase, RateSample};
 
 /// Later packets that must have arrived before one counts as lost.
 const REORDERING: u64 = 3;
@@ -16,15 +18,24 @@ enum Fate {
     Lost,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Sent,
+    /// Found lost, and perhaps on its way again.
+    Missing,
+    Arrived,
+}
+
 #[derive(Clone, Debug)]
 struct Packet {
     fate: Fate,
+    segment: u64,
     sent_at: u64,
     delivered: u64,
     delivered_at: u64,
     first_sent_at: u64,
     lost: u64,
-    in_flight: u64,
+    pub(in crate::tcp::congestion) in_flight: u64,
     app_limited: bool,
 }
 
@@ -46,21 +57,26 @@ pub(in crate::tcp::congestion) struct Flow<C> {
     packets: VecDeque<Packet>,
     /// The number of the first one in `packets`.
     first: u64,
-    in_flight: u64,
+    /// Segments of the stream, from the first one that has not arrived.
+    stream: VecDeque<Progress>,
+    acknowledged: u64,
+    next_segment: u64,
+    /// Segments to send again.
+    again: VecDeque<u64>,
+    missing: u64,
+    pub(in crate::tcp::congestion) in_flight: u64,
     pub(in crate::tcp::congestion) delivered: u64,
     delivered_at: u64,
     first_sent_at: u64,
     pub(in crate::tcp::congestion) lost: u64,
     newly_lost: u64,
-    /// `lost` that has led to a phase already.
-    judged_lost: u64,
     app_limited_until: u64,
     limited: bool,
     pub(in crate::tcp::congestion) smoothed_rtt: Option<Duration>,
     minimum_rtt: Duration,
     pub(in crate::tcp::congestion) phase: Phase,
-    recovery_end: u64,
-    loss_end: u64,
+    /// Segments that end the phase once they are acknowledged.
+    episode_end: u64,
     mark_end: u64,
     reduction: Reduction,
     allowance: u64,
@@ -87,20 +103,23 @@ impl<C: Controller> Flow<C> {
             available: None,
             packets: VecDeque::new(),
             first: 0,
+            stream: VecDeque::new(),
+            acknowledged: 0,
+            next_segment: 0,
+            again: VecDeque::new(),
+            missing: 0,
             in_flight: 0,
             delivered: 0,
             delivered_at: start,
             first_sent_at: start,
             lost: 0,
             newly_lost: 0,
-            judged_lost: 0,
             app_limited_until: 0,
             limited: false,
             smoothed_rtt: None,
             minimum_rtt: Duration::MAX,
             phase: Phase::Open,
-            recovery_end: 0,
-            loss_end: 0,
+            episode_end: 0,
             mark_end: 0,
             reduction: Reduction::default(),
             allowance: 0,
@@ -128,10 +147,7 @@ impl<C: Controller> Flow<C> {
     /// What may leave now, and when to ask again if it is pacing that stops it.
     pub(super) fn send(&mut self, now: u64, out: &mut Vec<Sent>) -> Option<u64> {
         loop {
-            if self
-                .available
-                .is_some_and(|available| available < self.segment)
-            {
+            if !self.has_data() {
                 self.limited = false;
                 if self.in_flight < self.controller.window() {
                     self.app_limited_until = (self.delivered + self.in_flight).max(1);
@@ -150,9 +166,7 @@ impl<C: Controller> Flow<C> {
             let mut bytes = 0;
             while bytes + self.segment <= most
                 && self.in_flight + self.segment <= self.window()
-                && self
-                    .available
-                    .is_none_or(|available| available >= self.segment)
+                && self.has_data()
             {
                 self.transmit(now, out);
                 bytes += self.segment;
@@ -162,6 +176,13 @@ impl<C: Controller> Flow<C> {
                     self.next_departure.max(now) + bytes * 1_000_000_000 / rate.max(1);
             }
         }
+    }
+
+    fn has_data(&self) -> bool {
+        !self.again.is_empty()
+            || self
+                .available
+                .is_none_or(|available| available >= self.segment)
     }
 
     fn transmit(&mut self, now: u64, out: &mut Vec<Sent>) {
@@ -176,11 +197,17 @@ impl<C: Controller> Flow<C> {
         self.in_flight += self.segment;
         self.allowance = self.allowance.saturating_sub(self.segment);
         self.reduction.sent += self.segment;
-        if let Some(available) = &mut self.available {
-            *available -= self.segment;
-        }
+        let segment = self.again.pop_front().unwrap_or_else(|| {
+            if let Some(available) = &mut self.available {
+                *available -= self.segment;
+            }
+            self.stream.push_back(Progress::Sent);
+            self.next_segment += 1;
+            self.next_segment - 1
+        });
         self.packets.push_back(Packet {
             fate: Fate::Outstanding,
+            segment,
             sent_at: now,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
@@ -224,6 +251,7 @@ impl<C: Controller> Flow<C> {
                 self.in_flight -= self.segment;
             }
             self.delivered += self.segment;
+            self.arrive(packet.segment);
             largest = largest.max(number);
             newest = Some(packet);
         }
@@ -280,35 +308,56 @@ impl<C: Controller> Flow<C> {
                 if self.first + REORDERING > largest {
                     break;
                 }
-                self.lose();
+                let segment = packet.segment;
+                self.lose(segment);
             }
             self.packets.pop_front();
             self.first += 1;
         }
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self, segment: u64) {
         self.in_flight -= self.segment;
         self.lost += self.segment;
-        if let Some(available) = &mut self.available {
-            *available += self.segment;
+        let Some(at) = segment.checked_sub(self.acknowledged) else {
+            return;
+        };
+        let progress = &mut self.stream[at as usize];
+        if *progress == Progress::Arrived {
+            return;
+        }
+        if *progress == Progress::Sent {
+            *progress = Progress::Missing;
+            self.missing += 1;
+        }
+        self.again.push_back(segment);
+    }
+
+    fn arrive(&mut self, segment: u64) {
+        if let Some(at) = segment.checked_sub(self.acknowledged) {
+            let before = std::mem::replace(&mut self.stream[at as usize], Progress::Arrived);
+            self.missing -= u64::from(before == Progress::Missing);
+        }
+        while self.stream.front() == Some(&Progress::Arrived) {
+            self.stream.pop_front();
+            self.acknowledged += 1;
         }
     }
 
     fn phases(&mut self, now: u64, largest: u64, marked: bool) {
         let next = self.first + self.packets.len() as u64;
         match self.phase {
-            Phase::Recovery if largest >= self.recovery_end => {
+            Phase::Recovery if self.acknowledged >= self.episode_end => {
                 self.phase = Phase::Open;
                 self.controller.on_recovered(self.instant(now));
             }
-            Phase::Loss if self.delivered >= self.loss_end => self.phase = Phase::Open,
+            Phase::Loss if self.acknowledged >= self.episode_end => self.phase = Phase::Open,
             Phase::Open | Phase::Recovery | Phase::Loss => {}
         }
         if self.phase == Phase::Open {
-            if self.lost > self.judged_lost {
+            if self.missing > 0 {
                 self.phase = Phase::Recovery;
-                self.recovery_end = next;
+                self.episode_end = self.next_segment;
                 self.reduction = Reduction {
                     flight: self.in_flight,
                     ..Reduction::default()
@@ -321,7 +370,6 @@ impl<C: Controller> Flow<C> {
                     .on_congestion(self.instant(now), self.in_flight);
             }
         }
-        self.judged_lost = self.lost;
     }
 
     /// The window that is left in recovery.
@@ -361,19 +409,16 @@ impl<C: Controller> Flow<C> {
         self.timeouts += 1;
         self.backoff += 1;
         let in_flight = self.in_flight;
-        if self.phase != Phase::Loss {
-            self.loss_end = self.delivered + in_flight;
-        }
+        self.episode_end = self.next_segment;
         self.phase = Phase::Loss;
         self.controller.on_timeout(self.instant(now), in_flight);
         while let Some(packet) = self.packets.pop_front() {
             self.first += 1;
             if packet.fate == Fate::Outstanding {
-                self.lose();
+                self.lose(packet.segment);
                 self.newly_lost += self.segment;
             }
         }
-        self.judged_lost = self.lost;
         self.last_activity = now;
         self.next_departure = self.next_departure.min(now);
     }

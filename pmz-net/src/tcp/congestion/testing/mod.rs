@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(super) use self::flow::Flow;
 use self::flow::Sent;
 use self::path::Bottleneck;
-pub(super) use self::path::{Chance, Path, Policer};
+pub(super) use self::path::{Path, Policer};
 use super::Controller;
 
 /// Payload of a full segment on Ethernet with timestamps.
@@ -74,6 +74,13 @@ impl<C: Controller> Network<C> {
     pub(super) fn write(&mut self, flow: usize, bytes: u64) {
         *self.flows[flow].available.get_or_insert(0) += bytes;
         self.schedule(self.now, Event::Wake { flow });
+    }
+
+    /// All flows look whether they have something to send.
+    pub(super) fn wake(&mut self) {
+        for flow in 0..self.flows.len() {
+            self.schedule(self.now, Event::Wake { flow });
+        }
     }
 
     pub(super) fn now(&self) -> Instant {
