@@ -18,9 +18,11 @@ pub(crate) const MTU: u32 = 1500;
 pub(crate) const INTERFACE: &str = "eth0";
 
 /// TCP's congestion control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Congestion {
+    /// What most machines have
     Cubic,
+    /// What pmz asks for
     Bbr,
 }
 
@@ -97,7 +99,7 @@ async fn side(last: u8) -> Result<Side> {
 }
 
 /// A network namespace that lives as long as the value.
-fn fresh_netns() -> Result<NetNs> {
+pub(crate) fn fresh_netns() -> Result<NetNs> {
     thread::spawn(|| -> Result<NetNs> {
         unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
         Ok(NetNs::current()?)

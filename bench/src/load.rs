@@ -11,11 +11,12 @@ use serde::Serialize;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::lab::Congestion;
+use crate::stats::percentile;
 
 /// What one call writes or reads.
-const CHUNK: usize = 128 << 10;
+pub(crate) const CHUNK: usize = 128 << 10;
 /// Nothing of a flow stands still for longer.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// Round trips: so many, or as many as fit into that time.
 const ROUND_TRIPS: usize = 5000;
 const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
@@ -24,7 +25,7 @@ const UNCOUNTED: usize = 5;
 
 /// Which way the bytes go, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Up,
     Down,
 }
@@ -143,7 +144,7 @@ impl Course<'_> {
     }
 
     /// Median and 99th percentile of the round trip of one byte, in microseconds.
-    fn round_trip(&self) -> Result<(f64, f64)> {
+    pub(crate) fn round_trip(&self) -> Result<(f64, f64)> {
         let listener = self.listen()?;
         let address = listener.local_addr()?;
         let server = thread::spawn(move || -> Result<()> {
@@ -173,7 +174,8 @@ impl Course<'_> {
         drop(stream);
         join(server)?;
         times.sort_by(f64::total_cmp);
-        Ok((percentile(&times, 50)?, percentile(&times, 99)?))
+        let of = |percent| percentile(&times, percent).context("no round trip ended");
+        Ok((of(50)?, of(99)?))
     }
 }
 
@@ -232,24 +234,9 @@ fn read(mut stream: TcpStream, warm_up: Duration, duration: Duration) -> Result<
     }
 }
 
-/// The smallest value that this share of them, in percent, don't exceed.
-fn percentile(sorted: &[f64], percent: usize) -> Result<f64> {
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().context("no round trip ended")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let values: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(percentile(&values, 50).unwrap(), 100.0);
-        assert_eq!(percentile(&values, 99).unwrap(), 198.0);
-        assert_eq!(percentile(&[7.0], 99).unwrap(), 7.0);
-        assert!(percentile(&[], 50).is_err());
-    }
 
     #[test]
     fn a_flow_and_round_trips_over_loopback_are_measured() {

@@ -10,16 +10,19 @@ mod load;
 mod machine;
 mod report;
 mod row;
+mod stats;
+mod tcp;
 mod wireguard;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use pmz_cli::cmd::{self, Hooks};
 use pmz_cli::daemon::ClusterConnector;
+use serde::Serialize;
 
 use load::Outcome;
 use report::Report;
@@ -30,8 +33,10 @@ const PMZ_VERBS: [&str; 6] = ["up", "down", "status", "agent", "helper", "daemon
 
 /// Measures pmz, and its peers, on namespaces of this machine.
 #[derive(Debug, Parser)]
-#[command(name = "pmz-bench", version)]
+#[command(name = "pmz-bench", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Measure only rows whose names contain this; may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -47,6 +52,12 @@ pub(crate) struct Args {
     /// Let the agent and `pmz up` say what they do, on stderr
     #[arg(short, long)]
     verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures the agent's TCP beside Linux's, on emulated links and without one
+    Tcp(tcp::Args),
 }
 
 fn main() -> ExitCode {
@@ -70,7 +81,29 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(Command::Tcp(args)) = &args.command {
+        let cells = tcp::chosen(args)?;
+        if !args.only_list() {
+            prepare()?;
+        }
+        let runtime = tokio::runtime::Runtime::new()?;
+        let report = runtime.block_on(tcp::measure(args, cells));
+        print!("{report}");
+        write_json(args.json.as_deref(), &report)?;
+        return Ok(exit(report.failed()));
+    }
     let rows = chosen(&args.only)?;
+    prepare()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    // On this thread, and not on one of the runtime's: what is started here ends with this thread.
+    let report = runtime.block_on(measure(args, &rows));
+    print!("{report}");
+    write_json(args.json.as_deref(), &report)?;
+    Ok(exit(report.failed()))
+}
+
+/// Says what is missing before anything is measured.
+fn prepare() -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "the bench is made of network namespaces, and making them needs root. Run this, which builds nothing as \
@@ -80,18 +113,20 @@ fn run(args: &Args) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         eprintln!("warning: this is no release build; its figures say little");
     }
-    let runtime = tokio::runtime::Runtime::new()?;
-    // On this thread, and not on one of the runtime's: what is started here ends with this thread.
-    let report = runtime.block_on(measure(args, &rows));
-    print!("{report}");
-    if let Some(path) = &args.json {
-        let json = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, json).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(match report.failed() {
+    Ok(())
+}
+
+fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let json = serde_json::to_vec_pretty(report)?;
+    std::fs::write(path, json).with_context(|| format!("write {}", path.display()))
+}
+
+fn exit(failed: bool) -> ExitCode {
+    match failed {
         false => ExitCode::SUCCESS,
         true => ExitCode::FAILURE,
-    })
+    }
 }
 
 /// Each round measures all rows, so that a change of the machine's load hits all of them.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::load::Sample;
 use crate::machine::Machine;
 use crate::row::{self, Row};
+use crate::stats::median;
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -93,17 +94,6 @@ impl Report {
         if let Some(line) = self.rows.iter_mut().find(|line| line.row == row) {
             change(line);
         }
-    }
-}
-
-/// The middle one, or the mean of both that are in the middle; `values` is not empty.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.get(middle) {
-        None => f64::NAN,
-        Some(upper) if values.len().is_multiple_of(2) => (upper + values[middle - 1]) / 2.0,
-        Some(middle) => *middle,
     }
 }
 
@@ -212,11 +202,5 @@ mod tests {
         let table = report.to_string();
         assert!(table.contains("2.00") && table.contains("veth: failed: no more"));
         assert!(report.failed());
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_ones() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
-        assert_eq!(median(vec![9.0]), 9.0);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::IpNet;
-use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec};
+use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec, QueueLimit};
 use pmz_tests::WireguardGo;
 
 use crate::agent::{self, Setting};
@@ -240,7 +240,7 @@ pub(crate) fn link() -> LinkSpec {
         delay: Duration::from_millis(20),
         loss: 0.01,
         rate: Some(200_000_000),
-        queue: Duration::from_millis(40),
+        queue: QueueLimit::Time(Duration::from_millis(40)),
         ..LinkSpec::default()
     }
 }

@@ -13,6 +13,8 @@ use support::{connect, get_json, playground, udp};
 fn machine(name: &str) -> Machine {
     let spec = MachineSpec {
         hostname: name.into(),
+        // Nothing but what the tests send is on the link.
+        sysctls: vec![("net/ipv6/conf/all/disable_ipv6".into(), "1".into())],
         ..MachineSpec::default()
     };
     Machine::start(support::program(), &spec).unwrap()
@@ -34,6 +36,14 @@ async fn linked(link: &str) -> (Machine, Machine, LinkEmulator) {
         .await
         .unwrap();
     (a, b, emulator)
+}
+
+fn eventually(condition: impl Fn() -> bool) {
+    let end = Instant::now() + support::LIMIT;
+    while !condition() {
+        assert!(Instant::now() < end, "it did not become so in time");
+        std::thread::yield_now();
+    }
 }
 
 /// The best round trip of as many as it takes to get below `good`: other load on the machine can only make
@@ -140,6 +150,55 @@ async fn the_loss_is_counted_and_as_asked() {
         "{:?}",
         emulator.counters()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_begins_and_ends_with_the_call_that_makes_it() {
+    needs_root!("an_outage_begins_and_ends_with_the_call_that_makes_it");
+    let (a, b, emulator) = linked("").await;
+    let server = b
+        .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
+        .unwrap()
+        .unwrap();
+    server.set_read_timeout(Some(support::LIMIT)).unwrap();
+    let client = udp(&a, "192.0.2.2:7").unwrap();
+    for round in 0..200u32 {
+        emulator.set_spec("loss=100%".parse().unwrap());
+        for _ in 0..5 {
+            client.send(&u32::MAX.to_be_bytes()).unwrap();
+        }
+        // As soon as the link has read these, it lets others pass.
+        let lost = u64::from(round + 1) * 5;
+        eventually(|| emulator.counters()[0].lost == lost);
+        emulator.set_spec("".parse().unwrap());
+        client.send(&round.to_be_bytes()).unwrap();
+        let mut number = [0; 4];
+        server.recv(&mut number).unwrap();
+        assert_eq!(u32::from_be_bytes(number), round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_packet_does_not_get_past_the_kernel_and_a_doubled_one_does() {
+    needs_root!("a_corrupt_packet_does_not_get_past_the_kernel_and_a_doubled_one_does");
+    let (a, b, emulator) = linked("corrupt=100%").await;
+    let server = b
+        .in_netns(|| UdpSocket::bind("192.0.2.2:7"))
+        .unwrap()
+        .unwrap();
+    server.set_read_timeout(Some(support::LIMIT)).unwrap();
+    let client = udp(&a, "192.0.2.2:7").unwrap();
+    for _ in 0..50 {
+        client.send(b"corrupt").unwrap();
+    }
+    eventually(|| emulator.counters()[0].corrupted == 50);
+    emulator.set_spec("duplicate=100%".parse().unwrap());
+    client.send(b"doubled").unwrap();
+    let mut buf = [0; 16];
+    for _ in 0..2 {
+        let len = server.recv(&mut buf).unwrap();
+        assert_eq!(&buf[..len], b"doubled");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

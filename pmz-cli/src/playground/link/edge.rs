@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
@@ -19,14 +20,31 @@ use super::pipe::Pipe;
 const BATCH: usize = 64;
 /// Buffers that are kept for the next packets.
 const MAX_SPARE: usize = 4096;
+/// Packets that follow others within this time are carried together, as a network card does that joins
+/// its interrupts: waking for each one costs more than carrying it.
+const TOGETHER: Duration = Duration::from_micros(50);
 
 pub(super) struct Edge {
     tuns: [File; 2],
     /// From the first TUN to the second, and back.
     pipes: [Pipe; 2],
+    buffer: Vec<u8>,
     spare: Vec<Vec<u8>>,
-    mtu: usize,
     shared: Arc<Shared>,
+    /// Of the state that the pipes are as.
+    version: u64,
+    stopped: bool,
+}
+
+/// What the thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// A packet, or that one arrives.
+    Event,
+    /// A short time, since more packets are about to come.
+    More,
+    /// Nothing: there were more packets than were carried.
+    Rest,
 }
 
 impl Edge {
@@ -36,9 +54,11 @@ impl Edge {
         Ok(Self {
             tuns,
             pipes: [Pipe::new(spec.clone(), seed), Pipe::new(spec, !seed)],
+            buffer: vec![0; mtu as usize],
             spare: Vec::new(),
-            mtu: mtu as usize,
             shared,
+            version: 0,
+            stopped: false,
         })
     }
 
@@ -46,98 +66,109 @@ impl Edge {
         // The kernel may else wake this thread 50 µs late, to save power. Without it the link is only less
         // exact.
         let _ = prctl::set_timerslack(1);
-        loop {
-            let events = match self.wait() {
-                Ok(events) => events,
-                Err(error) => {
-                    tracing::error!(%error, "the emulated link has ended");
-                    return;
-                }
-            };
-            if events.changed && !self.take_changes() {
+        let mut next = Next::Event;
+        while !self.stopped {
+            if let Err(error) = self.wait(next) {
+                tracing::error!(%error, "the emulated link has ended");
                 return;
             }
-            for side in 0..2 {
-                if events.readable[side] {
-                    self.read(side);
-                }
-            }
-            self.write();
+            next = self.carry();
             if let Some(mut state) = self.shared.state.try_lock() {
                 state.counters = [self.pipes[0].counters(), self.pipes[1].counters()];
             }
         }
     }
 
-    fn wait(&self) -> nix::Result<Events> {
-        let due = self.pipes.iter().filter_map(Pipe::poll_timeout).min();
+    fn wait(&self, next: Next) -> nix::Result<()> {
+        let due = match next {
+            Next::Event => self.pipes.iter().filter_map(Pipe::poll_timeout).min(),
+            Next::More => Some(Instant::now() + TOGETHER),
+            Next::Rest => return Ok(()),
+        };
         let timeout = due.map(|due| TimeSpec::from(due.saturating_duration_since(Instant::now())));
         let changed = self.shared.changed();
         let mut fds = [
+            PollFd::new(changed.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.tuns[0].as_fd(), PollFlags::POLLIN),
             PollFd::new(self.tuns[1].as_fd(), PollFlags::POLLIN),
-            PollFd::new(changed.as_fd(), PollFlags::POLLIN),
         ];
-        match ppoll(&mut fds, timeout, None) {
+        let fds = match next {
+            Next::Event => &mut fds[..],
+            _ => &mut fds[..1],
+        };
+        match ppoll(fds, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
-        let is = |i: usize, flags| {
-            fds[i]
-                .revents()
-                .is_some_and(|events: PollFlags| events.intersects(flags))
-        };
         // An interface that somebody has deleted stays so.
         let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        if is(0, gone) || is(1, gone) {
+        let is_gone = |fd: &PollFd| fd.revents().is_some_and(|events| events.intersects(gone));
+        if fds.iter().any(is_gone) {
             return Err(Errno::ENODEV);
         }
-        Ok(Events {
-            readable: [is(0, PollFlags::POLLIN), is(1, PollFlags::POLLIN)],
-            changed: is(2, PollFlags::POLLIN),
-        })
+        Ok(())
     }
 
-    /// Whether to go on.
-    fn take_changes(&mut self) -> bool {
+    /// Takes all that is there to the pipes, and from them what has arrived.
+    fn carry(&mut self) -> Next {
+        self.take_changes();
+        let read = [self.read(0), self.read(1)];
+        let written = self.write();
+        if read.contains(&BATCH) {
+            Next::Rest
+        } else if read != [0, 0] || written > 0 {
+            Next::More
+        } else {
+            Next::Event
+        }
+    }
+
+    fn take_changes(&mut self) {
+        if self.shared.version.load(Ordering::Acquire) == self.version {
+            return;
+        }
         let _ = self.shared.changed.read();
         let state = self.shared.state.lock();
+        // Changed under the lock only.
+        self.version = self.shared.version.load(Ordering::Acquire);
         for pipe in &mut self.pipes {
             pipe.set_spec(state.spec.clone());
         }
-        !state.stopped
+        self.stopped = state.stopped;
     }
 
-    fn read(&mut self, side: usize) {
-        for _ in 0..BATCH {
-            let mut packet = self.spare.pop().unwrap_or_default();
-            packet.resize(self.mtu, 0);
+    /// How many packets were read.
+    fn read(&mut self, side: usize) -> usize {
+        for count in 0..BATCH {
             // No packet left, or an interface that is down.
-            let Ok(len) = (&self.tuns[side]).read(&mut packet) else {
-                self.spare.push(packet);
-                return;
+            let Ok(len) = (&self.tuns[side]).read(&mut self.buffer) else {
+                return count;
             };
-            packet.truncate(len);
+            // What was sent after a change meets it.
+            self.take_changes();
+            let mut packet = self.spare.pop().unwrap_or_default();
+            packet.clear();
+            packet.extend_from_slice(&self.buffer[..len]);
             let back = self.pipes[side].handle_packet(Instant::now(), packet);
             self.spare.extend(back);
         }
+        BATCH
     }
 
-    fn write(&mut self) {
+    /// How many packets were written.
+    fn write(&mut self) -> usize {
+        let mut count = 0;
         for side in 0..2 {
             let now = Instant::now();
             while let Some(packet) = self.pipes[side].poll_transmit(now) {
                 // One that the other side does not take (its interface is down) is lost, as on a cable.
                 let _ = (&self.tuns[1 - side]).write(&packet);
+                count += 1;
                 if self.spare.len() < MAX_SPARE {
                     self.spare.push(packet);
                 }
             }
         }
+        count
     }
-}
-
-struct Events {
-    readable: [bool; 2],
-    changed: bool,
 }

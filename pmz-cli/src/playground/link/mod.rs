@@ -1,13 +1,17 @@
 //! The link emulator: two TUNs in two network namespaces, joined by a thread that delays, loses,
-//! reorders and spaces packets. The kernel's own (netem) is a module that many machines haven't got.
+//! reorders and spaces packets, and worse. The kernel's own (netem) is a module that many machines haven't got.
 
+mod bottleneck;
+mod chance;
 mod edge;
 mod pipe;
 mod spec;
+mod transit;
 mod tun;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -16,7 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 
 pub use pipe::PipeCounters;
-pub use spec::{LinkSpec, LinkSpecError};
+pub use spec::{LinkSpec, LinkSpecError, LossBursts, Policer, QueueLimit};
 
 use super::netlink::Links;
 use super::netns::NetNs;
@@ -46,6 +50,8 @@ pub struct LinkEmulator {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// Grows with each change of the state.
+    version: AtomicU64,
     /// Wakes the thread after a change of the state.
     changed: EventFd,
 }
@@ -81,6 +87,7 @@ impl LinkEmulator {
                 stopped: false,
                 counters: Default::default(),
             }),
+            version: AtomicU64::new(0),
             changed: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         });
         let edge = edge::Edge::new(tuns, mtu, seed, Arc::clone(&shared))?;
@@ -109,10 +116,10 @@ impl LinkEmulator {
         self.shared.state.lock().spec.clone()
     }
 
-    /// Makes it another one from now on. Packets that are under way arrive as it was.
+    /// Makes it another one: what is sent after this call has returned meets the new one, and maybe
+    /// some of what was sent just before. Packets that are under way arrive as it was.
     pub fn set_spec(&self, spec: LinkSpec) {
-        self.shared.state.lock().spec = spec;
-        self.shared.wake();
+        self.shared.change(|state| state.spec = spec);
     }
 
     /// What became of the packets so far, from `a` to `b` and from `b` to `a`.
@@ -123,8 +130,7 @@ impl LinkEmulator {
 
 impl Drop for LinkEmulator {
     fn drop(&mut self) {
-        self.shared.state.lock().stopped = true;
-        self.shared.wake();
+        self.shared.change(|state| state.stopped = true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -132,7 +138,11 @@ impl Drop for LinkEmulator {
 }
 
 impl Shared {
-    fn wake(&self) {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        self.version.fetch_add(1, Ordering::Release);
+        drop(state);
         // Can only fail when it has been woken 2^64 times without looking.
         let _ = self.changed.write(1);
     }

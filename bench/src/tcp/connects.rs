@@ -1,0 +1,184 @@
+//! Connections that are made and closed, as many as there can be in a second.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use pmz_cli::playground::netns::NetNs;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::bed::sysctl;
+
+/// A connection that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BACKLOG: u32 = 4096;
+/// Not counted: pools grow to what they need.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connects {
+    /// Made, and closed in order, per second.
+    pub(crate) per_second: f64,
+    pub(crate) failed: u64,
+    /// Resident bytes of this process after the warm-up, and at the end.
+    pub(crate) memory: [f64; 2],
+}
+
+/// What the tasks of the client count.
+#[derive(Debug, Default)]
+struct Counts {
+    made: AtomicU64,
+    failed: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Connects from one namespace to a listener in another, so many at a time and for so long after the
+/// warm-up. Blocks.
+///
+/// # Errors
+/// Where there can be no listener, or nothing at all is connected.
+pub(crate) fn measure(
+    from: &NetNs,
+    to: &NetNs,
+    at: IpAddr,
+    at_a_time: usize,
+    duration: Duration,
+) -> Result<Connects> {
+    // Whoever closes first keeps the port for a minute, unless its next user may be told apart by its
+    // timestamps. Both the clients and the NAT close first.
+    for netns in [from, to] {
+        sysctl(netns, "ipv4/tcp_tw_reuse", "1")?;
+    }
+    let counts = Arc::new(Counts::default());
+    let listener = to.run(|| listen(at))??;
+    let address = listener.local_addr()?;
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| -> Result<()> {
+            let runtime = runtime()?;
+            listener.set_nonblocking(true)?;
+            runtime.block_on(serve(listener, &counts))
+        });
+        let client = scope.spawn(|| {
+            from.run(|| -> Result<()> {
+                runtime()?.block_on(connect(address, at_a_time, &counts));
+                Ok(())
+            })?
+        });
+        std::thread::sleep(WARM_UP);
+        let before = counts.read();
+        let memory = resident()?;
+        let start = Instant::now();
+        std::thread::sleep(duration);
+        let after = counts.read();
+        let seconds = start.elapsed().as_secs_f64();
+        let memory = [memory, resident()?];
+        counts.stop.store(true, Ordering::Relaxed);
+        for thread in [server, client] {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
+        anyhow::ensure!(after.0 > before.0, "no connection was made");
+        Ok(Connects {
+            per_second: (after.0 - before.0) as f64 / seconds,
+            failed: after.1,
+            memory,
+        })
+    })
+}
+
+impl Counts {
+    fn read(&self) -> (u64, u64) {
+        (
+            self.made.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        )
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.context("a runtime for the connections")
+}
+
+fn listen(at: IpAddr) -> Result<std::net::TcpListener> {
+    let address = SocketAddr::new(at, 0);
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG.cast_signed())?;
+    Ok(socket.into())
+}
+
+/// Closes each connection once its client has.
+async fn serve(listener: std::net::TcpListener, counts: &Arc<Counts>) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    while !counts.stopped() {
+        let Ok(accepted) = timeout(Duration::from_millis(100), listener.accept()).await else {
+            continue;
+        };
+        let (mut stream, _) = accepted?;
+        tokio::spawn(async move {
+            let mut byte = [0];
+            let _ = timeout(PATIENCE, stream.read(&mut byte)).await;
+        });
+    }
+    Ok(())
+}
+
+async fn connect(to: SocketAddr, at_a_time: usize, counts: &Arc<Counts>) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..at_a_time {
+        let counts = Arc::clone(counts);
+        tasks.spawn(async move {
+            while !counts.stopped() {
+                let count = match timeout(PATIENCE, one(to)).await {
+                    Ok(Ok(())) => &counts.made,
+                    _ if counts.stopped() => return,
+                    _ => &counts.failed,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// One connection, made and closed in order.
+async fn one(to: SocketAddr) -> std::io::Result<()> {
+    let socket = if to.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let mut stream: TcpStream = socket?.connect(to).await?;
+    stream.shutdown().await?;
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(std::io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Resident bytes of this process.
+fn resident() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+        .and_then(|value| value.trim().parse::<f64>().ok());
+    Ok(kilobytes.context("no VmRSS in /proc/self/status")? * 1024.0)
+}
