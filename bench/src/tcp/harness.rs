@@ -80,8 +80,14 @@ impl Drop for Harness {
 }
 
 /// What the NAT is asked for.
-fn config(_congestion: Congestion) -> NatConfig {
-    NatConfig::default()
+fn config(congestion: Congestion) -> NatConfig {
+    NatConfig {
+        congestion: match congestion {
+            Congestion::Bbr => pmz_net::tcp::Congestion::Bbr,
+            Congestion::Cubic => pmz_net::tcp::Congestion::Cubic,
+        },
+        ..NatConfig::default()
+    }
 }
 
 struct FromTun {

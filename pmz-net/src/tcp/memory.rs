@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 /// Bytes of a block for little.
-pub const SMALL: usize = 4 << 10;
+pub(super) const SMALL: usize = 4 << 10;
 /// Bytes of a block for much.
-pub const LARGE: usize = 64 << 10;
+pub(super) const LARGE: usize = 64 << 10;
 /// Bytes of unused blocks that are kept.
 const KEPT: usize = 32 << 20;
 

@@ -226,10 +226,6 @@ impl Sender {
         self.next
     }
 
-    pub(super) fn in_flight(&self) -> u64 {
-        self.board.in_flight()
-    }
-
     /// Whether something that was sent is not acknowledged.
     pub(super) fn awaits_acknowledgement(&self) -> bool {
         !self.board.is_empty()
