@@ -306,8 +306,9 @@ fn the_first_slow_start_loses_a_fraction_of_what_doubling_until_the_queue_overfl
                 network.overflows()
             };
             let (ours, plain) = (overflows(false), overflows(true));
+            eprintln!("{megabits} Mbit/s, {round_trip} ms: {ours} lost instead of {plain}");
             assert!(
-                ours <= plain,
+                ours * 5 < plain * 2,
                 "{megabits} Mbit/s, {round_trip} ms: {ours} and {plain}"
             );
         }
