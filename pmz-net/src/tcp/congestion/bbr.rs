@@ -3,7 +3,8 @@
 //!
 //! It behaves as the first version does, which is what Linux runs: flows of both kinds that meet at a
 //! bottleneck must end with equal shares, and the later versions' bounds on loss yield to the first
-//! version. What they add beyond that is in [`startup`] and [`marks`], where it costs no share.
+//! version: [`startup`] says what they would cost. Of what they add, congestion marks count ([`marks`]), where
+//! nothing is lost by it.
 
 mod aggregation;
 mod cycle;
