@@ -73,7 +73,7 @@ impl Cubic {
         let growth = self
             .state
             .hystart
-            .on_ack(ack.delivered, ack.in_flight, ack.rtt);
+            .on_ack(ack.now, ack.delivered, ack.in_flight, ack.rtt);
         if growth == Growth::Over {
             self.state.threshold = self.state.window;
             return ack.newly_delivered;

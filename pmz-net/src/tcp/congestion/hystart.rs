@@ -1,12 +1,17 @@
 //! HyStart++ (RFC 9406): the first slow start ends when a queue shows in the round trips, not only when that
 //! queue has overflowed.
+//!
+//! The RFC takes the smallest round trip of a round, which is that of its beginning. A sender that spreads a
+//! doubling window over the round fills a whole queue within one, and the next round comes too late. So a round
+//! is looked at piece by piece: each of as many samples as the RFC wants, and of a quarter of a round trip,
+//! so that acknowledgements that come in batches don't all belong to the late ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A round trip has grown when it has by an eighth, within these bounds (RFC 9406, section 4.3).
 const MIN_RTT_THRESHOLD: Duration = Duration::from_millis(4);
 const MAX_RTT_THRESHOLD: Duration = Duration::from_millis(16);
-/// A round's minimum says something after so many samples.
+/// The smallest of so many samples says something.
 const SAMPLES: u32 = 8;
 /// How many rounds a rise must last to be a queue and not jitter.
 const CONSERVATIVE_ROUNDS: u32 = 5;
@@ -41,9 +46,35 @@ pub(super) struct HyStart {
     stage: Stage,
     /// The round is over when so many bytes have been delivered.
     round_end: u64,
+    /// The smallest round trip of the round before, and of this one.
     last_minimum: Option<Duration>,
     minimum: Option<Duration>,
+    piece: Option<Piece>,
+}
+
+/// A part of a round.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    began: Instant,
     samples: u32,
+    minimum: Duration,
+}
+
+impl Piece {
+    fn with(piece: Option<Self>, now: Instant, rtt: Duration) -> Self {
+        piece.map_or(
+            Self {
+                began: now,
+                samples: 1,
+                minimum: rtt,
+            },
+            |piece| Self {
+                samples: piece.samples.saturating_add(1),
+                minimum: piece.minimum.min(rtt),
+                ..piece
+            },
+        )
+    }
 }
 
 impl HyStart {
@@ -53,7 +84,7 @@ impl HyStart {
             round_end: 0,
             last_minimum: None,
             minimum: None,
-            samples: 0,
+            piece: None,
         }
     }
 
@@ -66,6 +97,7 @@ impl HyStart {
     /// An acknowledgement in slow start: bytes `delivered` so far, `in_flight` after it.
     pub(super) fn on_ack(
         &mut self,
+        now: Instant,
         delivered: u64,
         in_flight: u64,
         rtt: Option<Duration>,
@@ -75,12 +107,14 @@ impl HyStart {
         }
         if let Some(rtt) = rtt {
             self.minimum = Some(self.minimum.map_or(rtt, |minimum| minimum.min(rtt)));
-            self.samples = self.samples.saturating_add(1);
-        }
-        if self.samples >= SAMPLES
-            && let Some(minimum) = self.minimum
-        {
-            self.judge(minimum);
+            let piece = Piece::with(self.piece, now, rtt);
+            let whole = self.last_minimum.unwrap_or_default() / 4;
+            if piece.samples >= SAMPLES && now.saturating_duration_since(piece.began) >= whole {
+                self.judge(piece.minimum);
+                self.piece = None;
+            } else {
+                self.piece = Some(piece);
+            }
         }
         if delivered >= self.round_end {
             self.begin_round(delivered.saturating_add(in_flight));
@@ -92,7 +126,7 @@ impl HyStart {
         }
     }
 
-    /// What the smallest round trip of this round says.
+    /// What the smallest round trip of a piece says.
     fn judge(&mut self, minimum: Duration) {
         match self.stage {
             Stage::SlowStart => {
@@ -135,7 +169,7 @@ impl HyStart {
         self.round_end = end;
         self.last_minimum = self.minimum.or(self.last_minimum);
         self.minimum = None;
-        self.samples = 0;
+        self.piece = None;
         if let Stage::Conservative { rounds, .. } = &mut self.stage {
             *rounds += 1;
             if *rounds >= CONSERVATIVE_ROUNDS {

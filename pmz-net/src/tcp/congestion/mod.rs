@@ -69,8 +69,8 @@ pub(crate) struct Ack {
     pub(crate) rate: Option<RateSample>,
     /// The receiver reports a congestion mark (RFC 3168, ECE).
     pub(crate) congestion_marked: bool,
-    /// The window, and not the application or the receiver, limited what was in flight before this
-    /// acknowledgement.
+    /// The window or the pacing rate, and not the application or the receiver, limited what was in flight before
+    /// this acknowledgement.
     pub(crate) window_limited: bool,
 }
 
@@ -88,7 +88,7 @@ pub(crate) trait Controller: std::fmt::Debug + Send {
     /// once a round trip.
     fn on_congestion(&mut self, now: Instant, in_flight: u64);
 
-    /// [`Phase::Recovery`] is over.
+    /// [`Phase::Recovery`] is over. The acknowledgement that ends it may begin the next one at once.
     fn on_recovered(&mut self, now: Instant);
 
     /// [`Phase::Loss`] begins; `in_flight` is what was in flight before all of it was taken for lost.
@@ -170,4 +170,35 @@ pub(crate) fn controller(which: Congestion, segment_size: u64, seed: u64) -> Box
 fn initial_window(segment_size: u64) -> u64 {
     let ten = segment_size.saturating_mul(10);
     ten.min(segment_size.saturating_mul(2).max(14_600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn algorithms_have_the_names_that_linux_gives_them() {
+        for which in [Congestion::Bbr, Congestion::Cubic] {
+            assert_eq!(which.to_string().parse(), Ok(which));
+        }
+        assert_eq!("cubic".parse(), Ok(Congestion::Cubic));
+        let error = "reno".parse::<Congestion>().unwrap_err();
+        assert!(
+            error.to_string().contains("\"bbr\" or \"cubic\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn ten_segments_go_out_at_first_and_fewer_of_large_ones() {
+        assert_eq!(initial_window(1_448), 14_480);
+        assert_eq!(initial_window(1), 10);
+        assert_eq!(initial_window(2_000), 14_600);
+        assert_eq!(initial_window(9_000), 18_000);
+        for which in [Congestion::Bbr, Congestion::Cubic] {
+            let controller = controller(which, 1_448, 1);
+            assert_eq!(controller.window(), 14_480, "{which}");
+            assert_eq!(controller.threshold(), u64::MAX, "{which}");
+        }
+    }
 }

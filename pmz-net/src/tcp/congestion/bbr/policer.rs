@@ -126,3 +126,75 @@ impl PolicerDetector {
         self.begin_interval(now, delivered, lost);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Driver {
+        detector: PolicerDetector,
+        now: Instant,
+        delivered: u64,
+        lost: u64,
+    }
+
+    impl Driver {
+        fn new() -> Self {
+            Self {
+                detector: PolicerDetector::default(),
+                now: Instant::now(),
+                delivered: 0,
+                lost: 0,
+            }
+        }
+
+        /// Rounds of 10 ms with so much delivered and lost; whether it is time to probe again.
+        fn rounds(&mut self, count: u32, delivered: u64, lost: u64) -> bool {
+            let mut expired = false;
+            for _ in 0..count {
+                self.now += Duration::from_millis(10);
+                self.delivered += delivered;
+                self.lost += lost;
+                expired |= self.detector.on_sample(&Sample {
+                    now: self.now,
+                    delivered: self.delivered,
+                    lost: self.lost,
+                    newly_lost: lost > 0,
+                    app_limited: false,
+                    round_began: true,
+                    in_probe_bw: true,
+                });
+            }
+            expired
+        }
+    }
+
+    #[test]
+    fn two_intervals_with_the_same_rate_and_heavy_loss_are_a_policer_for_48_rounds() {
+        let mut driver = Driver::new();
+        driver.rounds(4, 10_000, 3_000);
+        assert_eq!(driver.detector.rate(), None, "one interval is not enough");
+        driver.rounds(4, 10_000, 3_000);
+        assert_eq!(driver.detector.rate(), Some(1_000_000));
+        assert!(!driver.rounds(47, 10_000, 0));
+        assert_eq!(driver.detector.rate(), Some(1_000_000));
+        assert!(driver.rounds(1, 10_000, 0));
+        assert_eq!(driver.detector.rate(), None);
+    }
+
+    #[test]
+    fn rates_that_differ_are_no_policer() {
+        let mut driver = Driver::new();
+        for interval in 0..20 {
+            driver.rounds(4, 10_000 + interval % 2 * 5_000, 4_000);
+        }
+        assert_eq!(driver.detector.rate(), None);
+    }
+
+    #[test]
+    fn losses_of_less_than_a_fifth_are_no_policer() {
+        let mut driver = Driver::new();
+        driver.rounds(100, 10_000, 1_900);
+        assert_eq!(driver.detector.rate(), None);
+    }
+}

@@ -1,4 +1,11 @@
 //! When Startup has filled the path: the bandwidth stops growing.
+//!
+//! The third version also leaves Startup when a round loses 2 % or more. Simulated, that costs more than it
+//! saves: 20 Mbit/s with 200 ms and 2 % of chance loss fell from 0.98 of the link to 0.76, and to 0.27 with some
+//! seeds. Asking in the same round for no growth and a loss of a fifth is harmless there, and halves what
+//! Startup loses at a queue as long as the path; but a flow that joined eight others then had 0.2 of its fair
+//! share in its first two seconds and 0.6 in the next ten, where the first version takes more than its share
+//! from the start. So losses do not end it.
 
 use super::scale;
 

@@ -289,7 +289,7 @@ fn pacing_is_twice_the_window_in_slow_start_and_a_fifth_above_it_after() {
 }
 
 #[test]
-fn the_first_slow_start_ends_with_fewer_losses_than_doubling_until_the_queue_overflows() {
+fn the_first_slow_start_loses_a_fraction_of_what_doubling_until_the_queue_overflows_would() {
     for megabits in [20, 50, 100, 200] {
         for round_trip in [20, 40, 100] {
             let overflows = |plain: bool| {
@@ -306,8 +306,9 @@ fn the_first_slow_start_ends_with_fewer_losses_than_doubling_until_the_queue_ove
                 network.overflows()
             };
             let (ours, plain) = (overflows(false), overflows(true));
+            eprintln!("{megabits} Mbit/s, {round_trip} ms: {ours} lost instead of {plain}");
             assert!(
-                ours <= plain,
+                ours * 5 < plain * 2,
                 "{megabits} Mbit/s, {round_trip} ms: {ours} and {plain}"
             );
         }

@@ -1,5 +1,6 @@
 //! Single rules, without a network.
 
+use super::super::super::RateSample;
 use super::*;
 
 /// Acknowledgements by hand.
@@ -220,6 +221,22 @@ fn every_ten_seconds_four_segments_stay_in_flight_for_a_fifth_of_a_second() {
     }
     let lasted = left.unwrap() - entered.unwrap();
     assert!((ms(200)..=ms(220)).contains(&lasted), "{lasted:?}");
+}
+
+#[test]
+fn what_little_is_sent_to_see_the_path_does_not_lower_the_estimate() {
+    let mut driver = Driver::settled();
+    let estimate = driver.bbr.estimate();
+    while driver.bbr.mode != Mode::ProbeRtt {
+        driver.round(100 * SEGMENT);
+    }
+    driver.in_flight = 4 * SEGMENT;
+    // Far more round trips than the filter keeps.
+    while driver.bbr.mode == Mode::ProbeRtt {
+        driver.round(4 * SEGMENT);
+    }
+    assert_eq!(driver.bbr.mode, Mode::ProbeBw);
+    assert_eq!(driver.bbr.estimate(), estimate);
 }
 
 #[test]
