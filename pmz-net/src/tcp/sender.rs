@@ -8,7 +8,7 @@ mod timers;
 
 use std::time::{Duration, Instant};
 
-use super::congestion::{Congestion, Controller, Phase, controller};
+use super::congestion::{Congestion, Controller, Phase, burst, controller};
 use super::delivery::Delivery;
 use super::memory::Account;
 use super::outgoing::Outgoing;
@@ -342,7 +342,7 @@ impl Sender {
             return None;
         }
         let rate = self.pacing_rate();
-        let max = Pacer::burst(rate, self.segment).min(max);
+        let max = rate.map_or(max, |rate| burst(rate, self.segment).min(max));
         match self.plan(max) {
             Plan::Again(start, end) => {
                 self.resend(now, start, end, rate, stamp);

@@ -27,7 +27,7 @@ use self::marks::Marks;
 use self::policer::PolicerDetector;
 use self::round_trip::{ProbeRtt, ShortestRtt};
 use self::startup::FullPipe;
-use super::units::{MAX_WINDOW, burst, bytes_in, rate, scale};
+use super::units::{MAX_WINDOW, bytes_in, quantum, rate, scale};
 use super::{Ack, Controller, Phase, initial_window};
 
 /// Gains are thousandths.
@@ -140,7 +140,7 @@ impl Bbr {
     }
 
     fn burst(&self) -> u64 {
-        burst(self.pacing_rate, self.segment)
+        quantum(self.pacing_rate, self.segment)
     }
 }
 

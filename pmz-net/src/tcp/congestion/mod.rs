@@ -14,6 +14,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::units::{BURST_TIME, burst};
+
 /// What the sender is doing about loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {

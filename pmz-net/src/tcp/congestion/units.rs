@@ -27,16 +27,31 @@ pub(super) fn bytes_in(rate: u64, time: Duration) -> u64 {
     scale(rate, nanoseconds(time), 1_000_000_000)
 }
 
-/// Payload that is sent in one go: what a millisecond brings at `pacing_rate` bytes per second, whole segments
-/// of it, and never more than fits a super-packet.
+/// What is sent in one go lasts so long at the pacing rate. Linux takes a millisecond; half of it costs little
+/// more and overflows short queues far less: before one of 10 packets at 200 Mbit/s, BBR has 0.59 of the link
+/// with a millisecond and 0.95 with half of it (simulated).
+pub(crate) const BURST_TIME: Duration = Duration::from_micros(500);
+
+/// Payload that is sent in one go: what [`BURST_TIME`] brings at `pacing_rate` bytes per second, in whole
+/// segments.
+pub(crate) fn burst(pacing_rate: u64, segment_size: u64) -> u64 {
+    segments_in(BURST_TIME, pacing_rate, segment_size)
+}
+
+/// Payload that Linux sends in one go: what a millisecond brings. BBR's window has room for some of it.
+pub(super) fn quantum(pacing_rate: u64, segment_size: u64) -> u64 {
+    segments_in(Duration::from_millis(1), pacing_rate, segment_size)
+}
+
+/// What this time brings, in whole segments, and never more than fits a super-packet.
 ///
 /// Two segments at least, so that a receiver which acknowledges every second one does so at once; one where
 /// two would hold up a slow link (below 1.2 Mbit/s).
-pub(super) fn burst(pacing_rate: u64, segment_size: u64) -> u64 {
+fn segments_in(time: Duration, pacing_rate: u64, segment_size: u64) -> u64 {
     const LARGEST: u64 = 64_000;
     let segment = segment_size.max(1);
     let least = if pacing_rate < 150_000 { 1 } else { 2 };
-    let segments = (pacing_rate / 1_000).min(LARGEST) / segment;
+    let segments = bytes_in(pacing_rate, time).min(LARGEST) / segment;
     segments.max(least).saturating_mul(segment)
 }
 
@@ -54,9 +69,9 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_a_millisecond_of_whole_segments() {
-        // 200 Mbit/s: 25,000 bytes a millisecond.
-        assert_eq!(burst(25_000_000, 1_448), 17 * 1_448);
+    fn a_burst_is_its_time_in_whole_segments() {
+        // 400 Mbit/s: 25,000 bytes in half a millisecond.
+        assert_eq!(burst(50_000_000, 1_448), 17 * 1_448);
         assert_eq!(burst(1_000_000, 1_448), 2 * 1_448);
         assert_eq!(burst(100_000, 1_448), 1_448);
         assert!(burst(u64::MAX, 1_448) <= 65_535);
