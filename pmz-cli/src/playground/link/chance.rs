@@ -1,6 +1,6 @@
 //! A link's chances: what may happen to a packet, drawn before it is known what does.
 
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::spec::LossBursts;
@@ -21,7 +21,8 @@ pub(super) struct Draw {
 /// Where the draws come from.
 #[derive(Debug)]
 pub(super) struct Chances {
-    rng: StdRng,
+    /// Nobody has to be kept from guessing, and a draw is to cost next to nothing.
+    rng: SmallRng,
     /// Packets that the present burst still takes.
     burst_left: u32,
 }
@@ -30,7 +31,7 @@ impl Chances {
     /// The same seed makes the same draws.
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            rng: StdRng::seed_from_u64(seed),
+            rng: SmallRng::seed_from_u64(seed),
             burst_left: 0,
         }
     }
@@ -65,7 +66,7 @@ impl Chances {
 }
 
 /// Makes one bit of a packet wrong.
-pub(super) fn corrupt(packet: &mut [u8], bit: u32) {
+pub(super) fn flip(packet: &mut [u8], bit: u32) {
     let bit = bit as usize;
     let Some(place) = (bit / 8).checked_rem(packet.len()) else {
         return;

@@ -1,7 +1,8 @@
 //! The link's thread: carries packets between the TUNs and the pipes, and keeps their time.
+//!
+//! As a network card does, it takes super-packets and cuts them, and joins the TCP segments that arrive
+//! together: that changes nothing of what is on the link, and makes a gigabit cheap.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,14 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
 
+use pmz_net::device::Tun;
+use pmz_net::packet::{Coalescer, MAX_FRAME, Segmenter, VNET_HDR_LEN, VnetHdr};
+
 use super::Shared;
 use super::pipe::Pipe;
+use super::transit::Packet;
 
-/// Packets that are read from one TUN before the other gets its turn.
+/// Frames that are read from one TUN before the other gets its turn.
 const BATCH: usize = 64;
 /// Buffers that are kept for the next packets.
 const MAX_SPARE: usize = 4096;
@@ -25,10 +30,13 @@ const MAX_SPARE: usize = 4096;
 const TOGETHER: Duration = Duration::from_micros(50);
 
 pub(super) struct Edge {
-    tuns: [File; 2],
+    tuns: [Tun; 2],
     /// From the first TUN to the second, and back.
     pipes: [Pipe; 2],
-    buffer: Vec<u8>,
+    mtu: u16,
+    frame: Box<[u8]>,
+    packet: Box<[u8]>,
+    coalescer: Coalescer,
     spare: Vec<Vec<u8>>,
     shared: Arc<Shared>,
     /// Of the state that the pipes are as.
@@ -48,13 +56,17 @@ enum Next {
 }
 
 impl Edge {
-    pub(super) fn new(tuns: Vec<File>, mtu: u32, seed: u64, shared: Arc<Shared>) -> Result<Self> {
-        let tuns = <[File; 2]>::try_from(tuns).map_err(|_| anyhow!("a link has two ends"))?;
+    pub(super) fn new(tuns: Vec<Tun>, mtu: u32, seed: u64, shared: Arc<Shared>) -> Result<Self> {
+        let tuns = <[Tun; 2]>::try_from(tuns).map_err(|_| anyhow!("a link has two ends"))?;
         let spec = shared.state.lock().spec.clone();
         Ok(Self {
             tuns,
             pipes: [Pipe::new(spec.clone(), seed), Pipe::new(spec, !seed)],
-            buffer: vec![0; mtu as usize],
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            packet: vec![0; MAX_FRAME].into_boxed_slice(),
+            // Datagrams stay alone: not every receiver of many is prepared for one.
+            coalescer: Coalescer::new(false, false),
             spare: Vec::new(),
             shared,
             version: 0,
@@ -137,20 +149,26 @@ impl Edge {
         self.stopped = state.stopped;
     }
 
-    /// How many packets were read.
+    /// How many frames were read.
     fn read(&mut self, side: usize) -> usize {
         for count in 0..BATCH {
             // No packet left, or an interface that is down.
-            let Ok(len) = (&self.tuns[side]).read(&mut self.buffer) else {
+            let Ok(len) = self.tuns[side].recv(&mut self.frame) else {
                 return count;
             };
             // What was sent after a change meets it.
             self.take_changes();
-            let mut packet = self.spare.pop().unwrap_or_default();
-            packet.clear();
-            packet.extend_from_slice(&self.buffer[..len]);
-            let back = self.pipes[side].handle_packet(Instant::now(), packet);
-            self.spare.extend(back);
+            let now = Instant::now();
+            let Some(mut packets) = Segmenter::new(&self.frame[..len], self.mtu) else {
+                continue;
+            };
+            while let Some(len) = packets.next_into(&mut self.packet) {
+                let mut packet = self.spare.pop().unwrap_or_default();
+                packet.clear();
+                packet.extend_from_slice(&self.packet[..len]);
+                let back = self.pipes[side].handle_packet(now, packet);
+                self.spare.extend(back);
+            }
         }
         BATCH
     }
@@ -160,14 +178,26 @@ impl Edge {
         let mut count = 0;
         for side in 0..2 {
             let now = Instant::now();
-            while let Some(packet) = self.pipes[side].poll_transmit(now) {
-                // One that the other side does not take (its interface is down) is lost, as on a cable.
-                let _ = (&self.tuns[1 - side]).write(&packet);
+            let tun = &self.tuns[1 - side];
+            // What the other side does not take (its interface is down) is lost, as on a cable.
+            let mut send = |frame: &mut [u8]| drop(tun.send(frame));
+            while let Some(Packet { bytes, corrupt }) = self.pipes[side].poll_transmit(now) {
+                if corrupt {
+                    // Joining would make sound what is not.
+                    self.coalescer.flush(&mut send);
+                    VnetHdr::default().emit(&mut self.packet);
+                    let frame = &mut self.packet[..VNET_HDR_LEN + bytes.len()];
+                    frame[VNET_HDR_LEN..].copy_from_slice(&bytes);
+                    send(frame);
+                } else {
+                    self.coalescer.push(&bytes, &mut send);
+                }
                 count += 1;
                 if self.spare.len() < MAX_SPARE {
-                    self.spare.push(packet);
+                    self.spare.push(bytes);
                 }
             }
+            self.coalescer.flush(&mut send);
         }
         count
     }

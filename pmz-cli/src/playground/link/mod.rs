@@ -7,7 +7,6 @@ mod edge;
 mod pipe;
 mod spec;
 mod transit;
-mod tun;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
+use pmz_net::device::{Tun, open_tun};
 
 pub use pipe::PipeCounters;
 pub use spec::{LinkSpec, LinkSpecError, LossBursts, Policer, QueueLimit};
@@ -78,8 +78,9 @@ impl LinkEmulator {
     ) -> Result<Self> {
         let mut tuns = Vec::new();
         for end in [a, b] {
-            let opened = tun::open(end.netns, end.interface);
-            tuns.push(opened.with_context(|| format!("making the TUN {}", end.interface))?);
+            let opened = end.netns.run(|| open_tun(end.interface))?;
+            let opened = opened.with_context(|| format!("making the TUN {}", end.interface))?;
+            tuns.push(Tun::new(opened.fd)?);
         }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {

@@ -8,9 +8,9 @@ use std::time::Instant;
 use pmz_net::packet::mark_congestion;
 
 use super::bottleneck::Bottleneck;
-use super::chance::{Chances, Draw, corrupt};
+use super::chance::{Chances, Draw, flip};
 use super::spec::LinkSpec;
-use super::transit::Transit;
+use super::transit::{Packet, Transit};
 
 /// What is under way at most: a second at 1 Gbit/s, and still little memory.
 const MAX_BYTES: usize = 128 << 20;
@@ -68,29 +68,31 @@ impl Pipe {
     }
 
     /// A packet goes in. Gives it back if it gets no further.
-    pub(super) fn handle_packet(&mut self, now: Instant, mut packet: Vec<u8>) -> Option<Vec<u8>> {
+    pub(super) fn handle_packet(&mut self, now: Instant, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         let draw = self.chances.draw();
         let in_burst = self.chances.in_burst(&draw, self.spec.burst_loss);
-        if in_burst || draw.loss < self.spec.loss || (self.spec.block_udp && is_udp(&packet)) {
+        if in_burst || draw.loss < self.spec.loss || (self.spec.block_udp && is_udp(&bytes)) {
             self.counters.lost += 1;
-            return Some(packet);
+            return Some(bytes);
         }
-        let passage = if self.transit.bytes() + packet.len() > MAX_BYTES {
+        let passage = if self.transit.bytes() + bytes.len() > MAX_BYTES {
             None
         } else {
-            self.bottleneck.pass(&self.spec, now, packet.len())
+            self.bottleneck.pass(&self.spec, now, bytes.len())
         };
         let Some(passage) = passage else {
             self.counters.dropped += 1;
-            return Some(packet);
+            return Some(bytes);
         };
-        if self.spec.ecn.is_some_and(|most| passage.wait > most) && mark_congestion(&mut packet) {
+        if self.spec.ecn.is_some_and(|most| passage.wait > most) && mark_congestion(&mut bytes) {
             self.counters.marked += 1;
         }
-        if draw.corrupt < self.spec.corrupt {
-            corrupt(&mut packet, draw.bit);
+        let corrupt = draw.corrupt < self.spec.corrupt;
+        if corrupt {
+            flip(&mut bytes, draw.bit);
             self.counters.corrupted += 1;
         }
+        let packet = Packet { bytes, corrupt };
         let arrival = self.arrival(passage.sent, &draw);
         if draw.duplicate < self.spec.duplicate {
             self.counters.duplicated += 1;
@@ -116,7 +118,7 @@ impl Pipe {
     }
 
     /// The next packet that has arrived by now.
-    pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Packet> {
         let packet = self.transit.arrived(now)?;
         self.counters.delivered += 1;
         Some(packet)

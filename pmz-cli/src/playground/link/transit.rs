@@ -14,12 +14,20 @@ pub(super) struct Transit {
     next_number: u64,
 }
 
+/// A packet as it arrives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Packet {
+    pub(super) bytes: Vec<u8>,
+    /// One of its bits is wrong.
+    pub(super) corrupt: bool,
+}
+
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct UnderWay {
     arrival: Instant,
     /// Those that arrive at the same time keep their order.
     number: u64,
-    packet: Vec<u8>,
+    packet: Packet,
 }
 
 impl Transit {
@@ -29,8 +37,8 @@ impl Transit {
     }
 
     /// Sends a packet on its way.
-    pub(super) fn send(&mut self, arrival: Instant, packet: Vec<u8>) {
-        self.bytes += packet.len();
+    pub(super) fn send(&mut self, arrival: Instant, packet: Packet) {
+        self.bytes += packet.bytes.len();
         let number = self.next_number;
         self.next_number += 1;
         let packet = UnderWay {
@@ -55,7 +63,7 @@ impl Transit {
     }
 
     /// The next packet that has arrived by now.
-    pub(super) fn arrived(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn arrived(&mut self, now: Instant) -> Option<Packet> {
         if self.next_arrival()? > now {
             return None;
         }
@@ -70,7 +78,7 @@ impl Transit {
             self.in_order.pop_front()
         };
         let UnderWay { packet, .. } = next?;
-        self.bytes -= packet.len();
+        self.bytes -= packet.bytes.len();
         Some(packet)
     }
 }
