@@ -71,6 +71,10 @@ impl Harness {
 impl Drop for Harness {
     fn drop(&mut self) {
         self.stop.stop();
+        if let (Some(nat), true) = (&self.nat, std::env::var_os("DBG").is_some()) {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            eprintln!("{:?}", nat.counters().snapshot());
+        }
         // Whoever waits for space in its inbox learns that there will be none.
         self.nat = None;
         if let Some(reader) = self.reader.take() {

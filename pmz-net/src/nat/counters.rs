@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use crate::tcp::Counters;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Counters of a NAT: written by its thread, read by anybody.
@@ -74,12 +76,49 @@ counters! {
     bad_segments,
     /// TCP segments of no known connection, answered by RST.
     stray_segments,
+    /// TCP segments sent to clients again.
+    tcp_resent,
+    /// Retransmission timeouts towards clients.
+    tcp_timeouts,
+    /// Last segments probed for before such a timeout.
+    tcp_tail_probes,
+    /// Losses that turned out to be none.
+    tcp_spurious,
+    /// Times that a flow sent nothing because of too many segments in flight.
+    tcp_segment_limit_hits,
+    /// Bytes of clients thrown away because memory for them was refused; they come again.
+    tcp_refused_bytes,
     /// Datagrams dropped on the way to a service because the kernel would not take them.
     datagrams_dropped,
     /// IP packets put together from fragments.
     reassembled,
     /// IP packets given up because fragments overlapped, were too many, or did not come.
     reassembly_failures,
+}
+
+impl NatCounters {
+    pub(super) fn add_tcp(&self, counted: Counters) {
+        let Counters {
+            resent,
+            timeouts,
+            tail_probes,
+            spurious,
+            segment_limit,
+            refused_bytes,
+        } = counted;
+        for (counter, n) in [
+            (&self.tcp_resent, resent),
+            (&self.tcp_timeouts, timeouts),
+            (&self.tcp_tail_probes, tail_probes),
+            (&self.tcp_spurious, spurious),
+            (&self.tcp_segment_limit_hits, segment_limit),
+            (&self.tcp_refused_bytes, refused_bytes),
+        ] {
+            if n > 0 {
+                add(counter, n);
+            }
+        }
+    }
 }
 
 /// Adds to a counter.

@@ -66,7 +66,10 @@ impl Worker {
 
     /// Takes a flow out of everything that knows it. Its socket closes with it.
     pub(super) fn remove(&mut self, id: FlowId, key: &FlowKey) -> Option<Flow> {
-        let flow = self.flows.remove(id, key)?;
+        let mut flow = self.flows.remove(id, key)?;
+        if let Kind::Tcp(tcp) = &mut flow.kind {
+            self.counters.add_tcp(tcp.take_counters());
+        }
         self.gauge(key.protocol, -1);
         if let Some(usage) = self.peers.get_mut(key.peer) {
             usage.flows = usage.flows.saturating_sub(1);

@@ -10,7 +10,7 @@ use super::congestion::Congestion;
 use super::header::{Header, MAX_WINDOW_SHIFT, TCP_HEADER_LEN, TIMESTAMPS_LEN};
 use super::memory::Account;
 use super::receiver::Receiver;
-use super::sender::{Path, Sender, SenderCounters, SenderSetup};
+use super::sender::{Counters, Path, Sender, SenderSetup};
 use super::sequence::Space;
 
 /// A peer that says nothing of its MSS takes this (RFC 9293, 3.7.1).
@@ -114,8 +114,6 @@ pub struct Connection {
     keep_alive_due: bool,
     seed: u64,
     last_window: u16,
-    /// Payload bytes that were thrown away because memory was refused.
-    refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +231,6 @@ impl Connection {
             keep_alive_due: false,
             seed,
             last_window: 0,
-            refused: 0,
         }
     }
 
@@ -402,13 +399,9 @@ impl Connection {
         )
     }
 
-    pub fn counters(&self) -> SenderCounters {
-        self.sender.counters()
-    }
-
-    /// Payload bytes that were thrown away because memory was refused.
-    pub fn refused_bytes(&self) -> u64 {
-        self.refused
+    /// What was counted since the last call.
+    pub fn take_counters(&mut self) -> Counters {
+        self.sender.take_counters()
     }
 
     pub fn smoothed_rtt(&self) -> Option<Duration> {

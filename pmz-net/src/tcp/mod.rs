@@ -25,4 +25,4 @@ mod sequence;
 pub use congestion::Congestion;
 pub use connection::{BadSegment, Connection, Setup, State, Syn, Written};
 pub use memory::{Account, Stock};
-pub use sender::{Path, SenderCounters};
+pub use sender::{Counters, Path};

@@ -44,8 +44,9 @@ struct Episode {
     point: u64,
     /// The timestamp of the first segment that was sent again in it.
     stamp: Option<u32>,
-    /// Segments that were sent again and not yet reported as duplicates; none once that is no sign any more.
-    resent: Option<u32>,
+    /// Segments that were sent again, and those that the receiver reported to have got twice.
+    resent: u64,
+    duplicates: u64,
     /// See [`Doubt`].
     doubt: Doubt,
 }
@@ -150,12 +151,12 @@ pub(super) struct Sender {
     pub(super) tell_reduced: bool,
     /// Milliseconds of the timestamp option, if it is used.
     stamps: bool,
-    counters: SenderCounters,
+    counters: Counters,
 }
 
-/// What a sender counts.
+/// What a connection counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SenderCounters {
+pub struct Counters {
     /// Segments sent again.
     pub resent: u64,
     /// Timeouts.
@@ -166,6 +167,8 @@ pub struct SenderCounters {
     pub spurious: u64,
     /// Times that nothing went out because of too many segments in flight.
     pub segment_limit: u64,
+    /// Bytes that came and were thrown away because memory for them was refused.
+    pub refused_bytes: u64,
 }
 
 /// What is needed to make a sender.
@@ -212,7 +215,7 @@ impl Sender {
             reduced_until: 0,
             tell_reduced: false,
             stamps: false,
-            counters: SenderCounters::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -248,8 +251,13 @@ impl Sender {
         self.segment
     }
 
-    pub(super) fn counters(&self) -> SenderCounters {
-        self.counters
+    pub(super) fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.counters)
+    }
+
+    /// Counts bytes that came and were thrown away.
+    pub(super) fn refused(&mut self, bytes: u64) {
+        self.counters.refused_bytes += bytes;
     }
 
     pub(super) fn use_stamps(&mut self) {
@@ -421,7 +429,7 @@ impl Sender {
     /// Draws the conclusions from why nothing goes out.
     fn note(&mut self, now: Instant, reason: Reason) {
         match reason {
-            Reason::Congestion => self.limited_until = self.next + 1,
+            Reason::Congestion => self.limited_until = self.next,
             Reason::Receiver => self.arm_persist(now),
             Reason::Segments => self.counters.segment_limit += 1,
             Reason::Application => {
@@ -451,9 +459,7 @@ impl Sender {
             if self.stamps {
                 episode.stamp.get_or_insert(stamp);
             }
-            if let Some(resent) = &mut episode.resent {
-                *resent = resent.saturating_add(u32::try_from(segments).unwrap_or(u32::MAX));
-            }
+            episode.resent += segments;
         }
         self.went_out(now, end - start, rate);
     }
@@ -464,6 +470,10 @@ impl Sender {
             reduction.sent(bytes);
         }
         self.last_sent = Some(now);
+        // More would have gone, or there is no room for more.
+        if self.has_fresh() || self.board.in_flight() + self.segment > self.congestion_window() {
+            self.limited_until = self.next;
+        }
         self.arm_timeout(now);
         self.arm_tail_probe(now);
     }

@@ -118,6 +118,14 @@ impl TcpFlow {
         }
     }
 
+    /// What its endpoint counted since the last call.
+    pub(in super::super) fn take_counters(&mut self) -> tcp::Counters {
+        match &mut self.stage {
+            Stage::Dialing { .. } => tcp::Counters::default(),
+            Stage::Open(open) => open.endpoint.take_counters(),
+        }
+    }
+
     /// Notes what the kernel says of the socket.
     pub(in super::super) fn event(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();

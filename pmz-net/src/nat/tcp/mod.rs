@@ -11,6 +11,7 @@ mod timewait;
 
 use std::time::{Duration, Instant};
 
+use crate::tcp::Counters;
 pub(super) use flow::{Memory, Outcome, TcpFlow};
 pub(super) use opening::Opening;
 pub(super) use ring::{RingPool, ring_size};
@@ -128,6 +129,9 @@ pub(super) trait Endpoint {
 
     /// What a bare acknowledgement says now.
     fn challenge(&self) -> Challenge;
+
+    /// What was counted since the last call, where anything is.
+    fn take_counters(&mut self) -> Counters;
 
     /// Whether and how the connection has ended.
     fn end(&mut self) -> Option<End>;

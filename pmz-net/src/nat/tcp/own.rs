@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{BadSegment, Challenge, Direct, End, Endpoint, Segment, Way};
-use crate::tcp::{Connection, Path, Setup, State, Syn, Written};
+use crate::tcp::{Connection, Counters, Path, Setup, State, Syn, Written};
 
 /// A pace may ask for a turn this soon, and no sooner: what the thread costs itself.
 const RESOLUTION: Duration = Duration::from_micros(20);
@@ -118,6 +118,10 @@ impl Endpoint for OwnEndpoint {
 
     fn segment_size(&self) -> usize {
         self.connection.segment_size()
+    }
+
+    fn take_counters(&mut self) -> Counters {
+        self.connection.take_counters()
     }
 
     fn challenge(&self) -> Challenge {

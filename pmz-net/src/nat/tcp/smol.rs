@@ -22,7 +22,7 @@ use super::super::wire::{emit_ip, ip_header_len, smol};
 use super::guard::{Admission, Guard};
 use super::ring::Ring;
 use super::{BadSegment, Challenge, Direct, End, Endpoint, Segment, Way};
-use crate::tcp::Syn;
+use crate::tcp::{Counters, Syn};
 use port::{Port, capabilities};
 
 /// No timer of smoltcp's is finer.
@@ -339,6 +339,10 @@ impl Endpoint for SmolEndpoint {
 
     fn segment_size(&self) -> usize {
         self.mss
+    }
+
+    fn take_counters(&mut self) -> Counters {
+        Counters::default()
     }
 
     fn challenge(&self) -> Challenge {

@@ -303,7 +303,7 @@ impl Connection {
         let taken = self
             .receiver
             .segment(now, place.start, payload, fin, direct);
-        self.refused += taken.refused as u64;
+        self.sender.refused(taken.refused as u64);
         if header.ecn && self.options.ecn {
             self.receiver.acknowledge_now();
         }

@@ -158,10 +158,11 @@ impl Sender {
     fn duplicate(&mut self, (start, end): (u64, u64)) {
         self.rack.duplicate(self.una, self.next);
         let segments = (end - start).div_ceil(self.segment.max(1));
+        // What was sent again before this episode is not its business.
         if let Some(episode) = &mut self.episode
-            && let Some(resent) = &mut episode.resent
+            && episode.resent > 0
         {
-            *resent = resent.saturating_sub(u32::try_from(segments).unwrap_or(u32::MAX));
+            episode.duplicates += segments;
         }
     }
 
@@ -195,7 +196,8 @@ impl Sender {
         {
             return true;
         }
-        if ack.duplicate.is_some() && episode.resent == Some(0) && self.board.lost() == 0 {
+        let all_twice = episode.resent > 0 && episode.duplicates >= episode.resent;
+        if ack.duplicate.is_some() && all_twice && self.board.lost() == 0 {
             return true;
         }
         episode.doubt == Doubt::Advanced && (news.alive || (advanced && news.original))
@@ -243,7 +245,8 @@ impl Sender {
         self.episode = Some(Episode {
             point: self.next,
             stamp: None,
-            resent: Some(0),
+            resent: 0,
+            duplicates: 0,
             doubt: Doubt::None,
         });
         self.controller.on_congestion(now, prior_in_flight);

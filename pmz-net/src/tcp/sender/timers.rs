@@ -116,7 +116,8 @@ impl Sender {
             self.episode = Some(Episode {
                 point: self.next,
                 stamp: None,
-                resent: Some(0),
+                resent: 0,
+                duplicates: 0,
                 doubt,
             });
         } else if let Some(episode) = &mut self.episode {

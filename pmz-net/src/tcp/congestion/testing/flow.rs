@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::super::units::burst;
+use super::super::units::quantum;
 use super::super::{Ack, Controller, Phase, RateSample};
 
 /// Later packets that must have arrived before one counts as lost.
@@ -162,7 +162,7 @@ impl<C: Controller> Flow<C> {
             if rate.is_some() && now < self.next_departure {
                 return Some(self.next_departure);
             }
-            let most = rate.map_or(u64::MAX, |rate| burst(rate, self.segment));
+            let most = rate.map_or(u64::MAX, |rate| quantum(rate, self.segment));
             let mut bytes = 0;
             while bytes + self.segment <= most
                 && self.in_flight + self.segment <= self.window()
