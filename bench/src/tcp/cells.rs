@@ -192,6 +192,7 @@ pub(crate) fn all() -> Vec<Cell> {
         Course::Connects(CONNECTS_AT_A_TIME),
         vec![
             Goal::new(Quantity::Connects, Bound::AtLeast(CONNECTS_PER_SECOND)),
+            Goal::new(Quantity::SlowestSecond, Bound::None),
             Goal::new(Quantity::Failures, Bound::AtMost(0.0)),
             Goal::new(Quantity::MemoryStart, Bound::None),
             Goal::new(Quantity::MemoryEnd, Bound::None),

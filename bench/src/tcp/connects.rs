@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use pmz_cli::playground::netns::NetNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -26,6 +26,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 pub(crate) struct Connects {
     /// Made, and closed in order, per second.
     pub(crate) per_second: f64,
+    /// The same in the slowest second.
+    pub(crate) slowest_second: f64,
     pub(crate) failed: u64,
     /// Resident bytes of this process after the warm-up, and at the end.
     pub(crate) memory: [f64; 2],
@@ -71,33 +73,40 @@ pub(crate) fn measure(
                 Ok(())
             })?
         });
-        std::thread::sleep(WARM_UP);
-        let before = counts.read();
-        let memory = resident()?;
-        let start = Instant::now();
-        std::thread::sleep(duration);
-        let after = counts.read();
-        let seconds = start.elapsed().as_secs_f64();
-        let memory = [memory, resident()?];
+        let connects = counts.watch(duration);
         counts.stop.store(true, Ordering::Relaxed);
         for thread in [server, client] {
             thread.join().map_err(|_| anyhow!("a thread panicked"))??;
         }
-        anyhow::ensure!(after.0 > before.0, "no connection was made");
-        Ok(Connects {
-            per_second: (after.0 - before.0) as f64 / seconds,
-            failed: after.1,
-            memory,
-        })
+        connects
     })
 }
 
 impl Counts {
-    fn read(&self) -> (u64, u64) {
-        (
-            self.made.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+    /// Looks on.
+    fn watch(&self, duration: Duration) -> Result<Connects> {
+        std::thread::sleep(WARM_UP);
+        let (start, before) = (Instant::now(), self.made());
+        let memory = resident()?;
+        let mut slowest_second = f64::INFINITY;
+        while start.elapsed() < duration {
+            let (since, made) = (Instant::now(), self.made());
+            std::thread::sleep(Duration::from_secs(1).min(duration));
+            let rate = (self.made() - made) as f64 / since.elapsed().as_secs_f64();
+            slowest_second = slowest_second.min(rate);
+        }
+        let made = self.made() - before;
+        ensure!(made > 0, "no connection was made");
+        Ok(Connects {
+            per_second: made as f64 / start.elapsed().as_secs_f64(),
+            slowest_second,
+            failed: self.failed.load(Ordering::Relaxed),
+            memory: [memory, resident()?],
+        })
+    }
+
+    fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     fn stopped(&self) -> bool {

@@ -22,6 +22,8 @@ pub(crate) enum Quantity {
     RoundTripP99,
     /// Connections per second that were made and closed in order.
     Connects,
+    /// The same in the slowest second.
+    SlowestSecond,
     /// Connections that failed.
     Failures,
     /// Resident bytes of this process, in which client, NAT and service are, at the start.
@@ -99,7 +101,7 @@ impl Quantity {
             Self::Recovery => format!("{value:.2} s"),
             Self::Share | Self::Jain => format!("{value:.2}"),
             Self::RoundTripP50 | Self::RoundTripP99 => format!("{value:.0} µs"),
-            Self::Connects => format!("{value:.0}/s"),
+            Self::Connects | Self::SlowestSecond => format!("{value:.0}/s"),
             Self::Failures => format!("{value:.0}"),
             Self::MemoryStart | Self::MemoryEnd => format!("{:.1} MB", value / 1e6),
         }
@@ -116,6 +118,7 @@ impl fmt::Display for Quantity {
             Self::RoundTripP50 => "p50",
             Self::RoundTripP99 => "p99",
             Self::Connects => "connects",
+            Self::SlowestSecond => "slowest second",
             Self::Failures => "failures",
             Self::MemoryStart => "memory, start",
             Self::MemoryEnd => "memory, end",

@@ -230,6 +230,7 @@ impl Cell {
             run,
             [
                 (Quantity::Connects, connects.per_second),
+                (Quantity::SlowestSecond, connects.slowest_second),
                 (Quantity::Failures, connects.failed as f64),
                 (Quantity::MemoryStart, connects.memory[0]),
                 (Quantity::MemoryEnd, connects.memory[1]),
