@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pmz_cli::playground::netns::NetNs;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use super::bed::sysctl;
 
 /// A connection that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,11 +51,6 @@ pub(crate) fn measure(
     at_a_time: usize,
     duration: Duration,
 ) -> Result<Connects> {
-    // Whoever closes first keeps the port for a minute, unless its next user may be told apart by its
-    // timestamps. Both the clients and the NAT close first.
-    for netns in [from, to] {
-        sysctl(netns, "ipv4/tcp_tw_reuse", "1")?;
-    }
     let counts = Arc::new(Counts::default());
     let listener = to.run(|| listen(at))??;
     let address = listener.local_addr()?;
@@ -133,18 +126,15 @@ fn listen(at: IpAddr) -> Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Closes each connection once its client has.
+/// Closes each connection first: who does that keeps the pair of ports for a minute, and neither the
+/// client's kernel nor the NAT's has ports for that.
 async fn serve(listener: std::net::TcpListener, counts: &Arc<Counts>) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     while !counts.stopped() {
         let Ok(accepted) = timeout(Duration::from_millis(100), listener.accept()).await else {
             continue;
         };
-        let (mut stream, _) = accepted?;
-        tokio::spawn(async move {
-            let mut byte = [0];
-            let _ = timeout(PATIENCE, stream.read(&mut byte)).await;
-        });
+        drop(accepted?);
     }
     Ok(())
 }
@@ -167,7 +157,7 @@ async fn connect(to: SocketAddr, at_a_time: usize, counts: &Arc<Counts>) {
     tasks.join_all().await;
 }
 
-/// One connection, made and closed in order.
+/// One connection, made and, once the service has, closed in order.
 async fn one(to: SocketAddr) -> std::io::Result<()> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()
@@ -175,7 +165,6 @@ async fn one(to: SocketAddr) -> std::io::Result<()> {
         TcpSocket::new_v6()
     };
     let mut stream: TcpStream = socket?.connect(to).await?;
-    stream.shutdown().await?;
     match stream.read(&mut [0]).await? {
         0 => Ok(()),
         _ => Err(std::io::ErrorKind::InvalidData.into()),
