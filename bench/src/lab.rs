@@ -42,6 +42,15 @@ impl Congestion {
     }
 }
 
+impl From<Congestion> for pmz_net::tcp::Congestion {
+    fn from(congestion: Congestion) -> Self {
+        match congestion {
+            Congestion::Bbr => Self::Bbr,
+            Congestion::Cubic => Self::Cubic,
+        }
+    }
+}
+
 impl fmt::Display for Congestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -18,6 +18,7 @@ use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec};
 use pmz_cli::playground::netlink::{Links, Via};
 use pmz_cli::playground::netns::NetNs;
 use pmz_net::device::{Tun, open_tun};
+use pmz_net::nat::{NatConfig, TcpStack};
 
 use super::harness::Harness;
 use crate::lab::{Congestion, fresh_netns};
@@ -36,6 +37,8 @@ pub(crate) struct Setting {
     /// Of the link and of the NAT's client, bytes.
     pub(crate) mtu: u16,
     pub(crate) ipv6: bool,
+    /// What the NAT ends connections with.
+    pub(crate) stack: TcpStack,
 }
 
 /// The namespaces. They go when this is dropped.
@@ -141,7 +144,12 @@ async fn nat_behind(
     links.up(NAT).await?;
     links.add_route(NAT, services(setting)?, Via::Link).await?;
     let tun = Arc::new(Tun::new(opened.fd)?);
-    let harness = Harness::start(tun, &service, setting.mtu, congestion)?;
+    let config = NatConfig {
+        tcp: setting.stack,
+        congestion: congestion.into(),
+        ..NatConfig::default()
+    };
+    let harness = Harness::start(tun, &service, setting.mtu, config)?;
     Ok((service, harness))
 }
 

@@ -1,25 +1,26 @@
 //! The agent's NAT on a TUN, without tunnel and crypto: what is measured is its TCP.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Result;
+use nix::libc;
 use pmz_cli::playground::netns::NetNs;
 use pmz_net::device::Tun;
 use pmz_net::engine::stop::Stop;
-use pmz_net::nat::{Egress, Inbox, Nat, NatConfig, PeerId, RunningNat};
+use pmz_net::nat::{Egress, Frame, Inbox, Nat, NatConfig, PeerId, RunningNat};
 use pmz_net::packet::{Coalescer, GsoKind, MAX_FRAME, VnetHdr};
 use tokio::runtime::Handle;
-
-use crate::lab::Congestion;
 
 /// There is one client.
 const PEER: PeerId = PeerId(1);
 /// Packets are read until the TUN is empty, but what is joined leaves after this many at the latest, as in
 /// the engine.
 const READ_BATCH: usize = 64;
+/// Frames of fewer bytes are copied, so that the buffer they were read to is there for the next.
+const WORTH_A_BUFFER: usize = 4096;
 
 /// A NAT that runs. It ends when dropped.
 pub(crate) struct Harness {
@@ -34,9 +35,9 @@ impl Harness {
         tun: Arc<Tun>,
         service: &NetNs,
         mtu: u16,
-        congestion: Congestion,
+        config: NatConfig,
     ) -> Result<Self> {
-        let nat = Nat::new(config(congestion))?;
+        let nat = Nat::new(config)?;
         let inbox = nat.inbox();
         let egress = ToTun {
             tun: Arc::clone(&tun),
@@ -83,17 +84,6 @@ impl Drop for Harness {
     }
 }
 
-/// What the NAT is asked for.
-fn config(congestion: Congestion) -> NatConfig {
-    NatConfig {
-        congestion: match congestion {
-            Congestion::Bbr => pmz_net::tcp::Congestion::Bbr,
-            Congestion::Cubic => pmz_net::tcp::Congestion::Cubic,
-        },
-        ..NatConfig::default()
-    }
-}
-
 struct FromTun {
     tun: Arc<Tun>,
     inbox: Inbox,
@@ -102,43 +92,74 @@ struct FromTun {
 
 impl FromTun {
     fn run(&mut self, stop: &Stop) -> io::Result<()> {
-        let mut frame = vec![0_u8; MAX_FRAME].into_boxed_slice();
+        let mut frame = self.inbox.frames().take(MAX_FRAME);
         // What a router forwards comes packet by packet; the engine joins them for the NAT in the same way.
         let mut coalescer = Coalescer::new(true, true);
         while stop.wait_readable(self.tun.as_fd())? {
             for _ in 0..READ_BATCH {
-                match self.tun.recv(&mut frame) {
-                    Ok(len) => self.take(&mut coalescer, &mut frame[..len]),
+                match recv(&self.tun, frame.buffer()) {
+                    Ok(()) => frame = self.take(&mut coalescer, frame),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
-            coalescer.flush(&mut |frame| self.push(frame));
+            coalescer.flush(&mut |frame| self.push_copy(frame));
         }
         Ok(())
     }
 
-    fn take(&self, coalescer: &mut Coalescer, frame: &mut [u8]) {
-        let plain = VnetHdr::parse(frame)
+    /// Takes a frame to the NAT; gives one back for the next.
+    fn take(&self, coalescer: &mut Coalescer, mut frame: Frame) -> Frame {
+        let plain = VnetHdr::parse(&frame)
             .is_some_and(|header| header.gso == GsoKind::None && !header.needs_csum);
         if plain {
-            coalescer.push_in_place(frame, &mut |frame| self.push(frame));
-        } else {
-            coalescer.flush(&mut |frame| self.push(frame));
-            self.push(frame);
+            coalescer.push_in_place(&mut frame, &mut |frame| self.push_copy(frame));
+            return frame;
         }
+        coalescer.flush(&mut |frame| self.push_copy(frame));
+        if frame.len() < WORTH_A_BUFFER {
+            self.push_copy(&frame);
+            return frame;
+        }
+        self.push(frame);
+        self.inbox.frames().take(MAX_FRAME)
+    }
+
+    fn push_copy(&self, frame: &[u8]) {
+        let mut owned = self.inbox.frames().take(frame.len());
+        owned.extend_from_slice(frame);
+        self.push(owned);
     }
 
     /// Waits where the NAT is behind.
-    fn push(&self, frame: &[u8]) {
-        let mut owned = self.inbox.frames().take(frame.len());
-        owned.extend_from_slice(frame);
-        if let Err(owned) = self.inbox.try_push(PEER, owned) {
+    fn push(&self, frame: Frame) {
+        if let Err(frame) = self.inbox.try_push(PEER, frame) {
             // It has stopped; then this ends, too.
-            let _ = self.runtime.block_on(self.inbox.push(PEER, owned));
+            let _ = self.runtime.block_on(self.inbox.push(PEER, frame));
         }
     }
+}
+
+/// Reads one frame, of up to [`MAX_FRAME`] bytes, in the place of what was in `buffer`.
+fn recv(tun: &Tun, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    buffer.reserve(MAX_FRAME);
+    let room = buffer.spare_capacity_mut();
+    // SAFETY: the descriptor is open, and the kernel writes at most as many bytes as there is room for.
+    let len = unsafe {
+        libc::read(
+            tun.as_fd().as_raw_fd(),
+            room.as_mut_ptr().cast(),
+            room.len(),
+        )
+    };
+    let Ok(len) = usize::try_from(len) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: the kernel has written so many bytes, which is not more than there was room for.
+    unsafe { buffer.set_len(len) };
+    Ok(())
 }
 
 struct ToTun {

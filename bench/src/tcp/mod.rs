@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pmz_net::nat::TcpStack;
 
 use crate::lab::Congestion;
 use bed::Setting;
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// IPv6 instead of IPv4
     #[arg(long)]
     ipv6: bool,
+    /// The NAT's TCP: own or smoltcp
+    #[arg(long, value_name = "NAME", default_value_t)]
+    tcp: TcpStack,
     /// Show the cells, and measure nothing
     #[arg(long)]
     list: bool,
@@ -87,6 +91,7 @@ pub(crate) async fn measure(args: &Args, cells: Vec<Cell>) -> Report {
     let setting = Setting {
         mtu: args.mtu,
         ipv6: args.ipv6,
+        stack: args.tcp,
     };
     let mut report = Report::new(setting, args.rounds, args.seconds, &cells);
     if args.list {

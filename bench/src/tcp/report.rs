@@ -20,6 +20,8 @@ pub(crate) struct Report {
     seconds: u64,
     mtu: u16,
     ipv6: bool,
+    /// The NAT's TCP.
+    tcp: String,
     cells: Vec<Line>,
 }
 
@@ -66,6 +68,7 @@ impl Report {
             seconds,
             mtu: setting.mtu,
             ipv6: setting.ipv6,
+            tcp: setting.stack.to_string(),
             cells: cells.iter().map(line).collect(),
         }
     }
@@ -156,9 +159,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "medians of {} rounds of at least {} s; IPv{}, MTU {}\n",
+            "medians of {} rounds of at least {} s; the NAT's TCP: {}; IPv{}, MTU {}\n",
             self.rounds,
             self.seconds,
+            self.tcp,
             if self.ipv6 { 6 } else { 4 },
             self.mtu
         )?;
@@ -214,12 +218,15 @@ impl fmt::Display for Outcome {
 
 #[cfg(test)]
 mod tests {
+    use pmz_net::nat::TcpStack;
+
     use super::super::cells;
     use super::*;
 
     const SETTING: Setting = Setting {
         mtu: 1500,
         ipv6: false,
+        stack: TcpStack::Own,
     };
 
     fn sample(side: Side, values: &[(Quantity, f64)]) -> Sample {

@@ -80,17 +80,17 @@ mod tests {
     #[test]
     fn rates_are_those_between_the_two_times() {
         let series = series(1000, |at| if at < 500 { 1 } else { 3 });
-        assert_eq!(series.rates(0 * MS, 500 * MS), [8_000.0, 16_000.0]);
+        assert_eq!(series.rates(Duration::ZERO, 500 * MS), [8_000.0, 16_000.0]);
         assert_eq!(series.rate(500 * MS, 1000 * MS), 72_000.0);
         assert_eq!(series.rate(500 * MS, 5000 * MS), 72_000.0);
-        assert!(Series::default().rates(0 * MS, MS).is_empty());
+        assert!(Series::default().rates(Duration::ZERO, MS).is_empty());
     }
 
     #[test]
     fn a_rate_is_back_when_a_whole_window_has_it() {
         // Away from 1000 to 1500 ms, though the outage ended at 1200.
         let series = series(3000, |at| if (1000..1500).contains(&at) { 0 } else { 10 });
-        let before = series.rate(0 * MS, 1000 * MS);
+        let before = series.rate(Duration::ZERO, 1000 * MS);
         // 180 ms of the window have the rate at 1680.
         assert_eq!(series.recovery(1200 * MS, before), Some(480 * MS));
         assert_eq!(series.recovery(1200 * MS, before * 2.0), None);
