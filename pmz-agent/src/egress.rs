@@ -66,6 +66,19 @@ impl Egress for TunnelEgress {
         self.last = Some(peer);
     }
 
+    fn transmit_gathered(
+        &mut self,
+        peer: PeerId,
+        flow_hash: u32,
+        head: &mut [u8],
+        payload: [&[u8]; 2],
+    ) {
+        let Some(peer) = self.peer(peer) else { return };
+        self.engine
+            .send_gathered(&mut self.outbound, &peer, flow_hash, head, payload);
+        self.last = Some(peer);
+    }
+
     fn flush(&mut self) {
         self.engine.flush(&mut self.outbound);
     }

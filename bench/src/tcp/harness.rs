@@ -177,6 +177,12 @@ impl Egress for ToTun {
         let _ = self.tun.send(frame);
     }
 
+    fn transmit_gathered(&mut self, _: PeerId, _: u32, head: &mut [u8], payload: [&[u8]; 2]) {
+        let [first, second] = payload;
+        let pieces = [head, first, second].map(io::IoSlice::new);
+        let _ = self.tun.send_gathered(&pieces);
+    }
+
     fn flush(&mut self) {}
 
     fn mtu(&self, _: PeerId) -> u16 {

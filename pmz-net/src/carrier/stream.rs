@@ -40,6 +40,19 @@ impl QueuedFrame {
         }
         pool.copy_of(frame).map(Self::Large)
     }
+
+    /// As [`QueuedFrame::copy_of`], of a frame in pieces.
+    pub fn gather(head: &[u8], payload: [&[u8]; 2], pool: &BufferPool) -> Option<Self> {
+        let mut frame = pool.take()?;
+        let mut len = 0;
+        for piece in [head, payload[0], payload[1]] {
+            let room = frame.space().get_mut(len..len + piece.len())?;
+            room.copy_from_slice(piece);
+            len += piece.len();
+        }
+        frame.set_len(len);
+        Some(Self::Large(frame))
+    }
 }
 
 impl Deref for QueuedFrame {

@@ -1,6 +1,6 @@
 //! An open TUN.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -36,6 +36,15 @@ impl Tun {
     /// As write(2): `InvalidInput` for what is no packet, `Other` (EIO) while the device is down.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         nix::unistd::write(&self.fd, frame)?;
+        Ok(())
+    }
+
+    /// As [`Tun::send`], of a frame in pieces.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_gathered(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        nix::sys::uio::writev(&self.fd, pieces)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Direction, Engine, Paths, count};
-use crate::carrier::stream::QueuedFrame;
+use crate::carrier::stream::{QueuedFrame, StreamQueue};
 use crate::carrier::udp::{MAX_BATCH, MAX_SEGMENTS, UdpCarrier};
 use crate::packet::{IpView, Segmenter, VNET_HDR_LEN, flow_hash};
 use crate::tunnel::{DATA_OVERHEAD, MAX_HANDSHAKE, Peer, Sealed};
@@ -109,6 +109,44 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::send`] for a TCP super-packet whose payload stands elsewhere, in two pieces: `head` is its
+    /// virtio-net header and all other headers.
+    pub fn send_gathered(
+        &self,
+        outbound: &mut Outbound,
+        peer: &Peer<Paths>,
+        flow_hash: u32,
+        head: &[u8],
+        payload: [&[u8]; 2],
+    ) {
+        let mtu = peer.attached.mtu();
+        match peer.attached.direction() {
+            Direction::Udp(to) => match (&self.udp, Segmenter::gathered(head, payload, mtu)) {
+                (Some(udp), Some(segments)) => Self::seal_udp(outbound, peer, udp, to, segments),
+                (None, _) => count(&self.counters.no_carrier),
+                (_, None) => count(&self.counters.unreadable),
+            },
+            Direction::Stream => {
+                let Some(stream) = peer.attached.stream_for(flow_hash) else {
+                    return count(&self.counters.no_carrier);
+                };
+                if !peer.attached.super_packets() {
+                    return match Segmenter::gathered(head, payload, mtu) {
+                        Some(segments) => {
+                            self.queue_segments(outbound, &stream, flow_hash, segments)
+                        }
+                        None => count(&self.counters.unreadable),
+                    };
+                }
+                match QueuedFrame::gather(head, payload, &self.pool) {
+                    Some(frame) => stream.push(Instant::now(), flow_hash, frame),
+                    None => count(&self.counters.no_buffer),
+                }
+            }
+            Direction::None => count(&self.counters.no_carrier),
+        }
+    }
+
     /// Sends what is held back.
     pub fn flush(&self, outbound: &mut Outbound) {
         if let Some(udp) = &self.udp {
@@ -120,9 +158,19 @@ impl Engine {
         let Some(udp) = &self.udp else {
             return count(&self.counters.no_carrier);
         };
-        let Some(mut segments) = Segmenter::new(frame, peer.attached.mtu()) else {
-            return count(&self.counters.unreadable);
-        };
+        match Segmenter::new(frame, peer.attached.mtu()) {
+            Some(segments) => Self::seal_udp(outbound, peer, udp, to, segments),
+            None => count(&self.counters.unreadable),
+        }
+    }
+
+    fn seal_udp(
+        outbound: &mut Outbound,
+        peer: &Peer<Paths>,
+        udp: &UdpCarrier,
+        to: SocketAddr,
+        mut segments: Segmenter<'_>,
+    ) {
         while let Some(len) = segments.next_into(&mut outbound.segment) {
             let room = outbound.batch.room(udp, to, len + DATA_OVERHEAD);
             match peer.seal(&outbound.segment[..len], room) {
@@ -155,9 +203,21 @@ impl Engine {
             }
             return;
         }
-        let Some(mut segments) = Segmenter::new(frame, peer.attached.mtu()) else {
-            return count(&self.counters.unreadable);
-        };
+        match Segmenter::new(frame, peer.attached.mtu()) {
+            Some(segments) => self.queue_segments(outbound, &stream, flow_hash, segments),
+            None => count(&self.counters.unreadable),
+        }
+    }
+
+    /// For an end that takes no super-packets.
+    fn queue_segments(
+        &self,
+        outbound: &mut Outbound,
+        stream: &StreamQueue,
+        flow_hash: u32,
+        mut segments: Segmenter<'_>,
+    ) {
+        let now = Instant::now();
         // An ordinary packet is a frame whose virtio-net header says nothing: all zeros.
         while let Some(len) = segments.next_into(&mut outbound.segment[VNET_HDR_LEN..]) {
             outbound.segment[..VNET_HDR_LEN].fill(0);

@@ -59,6 +59,16 @@ pub trait Egress: Send {
     /// until [`Egress::flush`], so that one system call takes many.
     fn transmit(&mut self, peer: PeerId, flow_hash: u32, frame: &mut [u8]);
 
+    /// As [`Egress::transmit`] for a TCP super-packet whose payload stands elsewhere, in two pieces: `head` is its
+    /// virtio-net header and all other headers.
+    fn transmit_gathered(
+        &mut self,
+        peer: PeerId,
+        flow_hash: u32,
+        head: &mut [u8],
+        payload: [&[u8]; 2],
+    );
+
     /// Sends what `transmit` has held back.
     fn flush(&mut self);
 

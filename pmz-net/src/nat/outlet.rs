@@ -87,17 +87,24 @@ impl Outlet {
         self.held_back = true;
     }
 
-    /// Sends the TCP segment that stands in [`Outlet::packet`].
-    pub(super) fn segment(&mut self, key: &FlowKey, hash: u32, segment: Segment, mss: usize) {
+    /// Sends the TCP segment whose headers stand in [`Outlet::packet`], and whose payload stands behind them
+    /// or elsewhere.
+    pub(super) fn segment(
+        &mut self,
+        key: &FlowKey,
+        hash: u32,
+        segment: Segment,
+        mss: usize,
+        elsewhere: Option<[&[u8]; 2]>,
+    ) {
         let ip = ip_header_len(key.service.ip());
         let Segment {
             header_len,
             payload_len,
         } = segment;
-        let len = header_len + payload_len;
-        let tcp_len = len - ip;
+        let tcp_len = header_len + payload_len - ip;
         let sum = pseudo_header(key.service.ip(), key.client.ip(), IpProtocol::Tcp, tcp_len);
-        let mut tcp = TcpPacket::new_unchecked(&mut self.packet()[ip..len]);
+        let mut tcp = TcpPacket::new_unchecked(&mut self.packet()[ip..header_len]);
         tcp.set_checksum(sum);
         let reduced = tcp.cwr();
         let largest = usize::from(self.mtu(key.peer)).saturating_sub(header_len);
@@ -118,7 +125,23 @@ impl Outlet {
             csum_start: ip as u16,
             csum_offset: TCP_CHECKSUM_OFFSET,
         };
-        self.send(key.peer, hash, header, len);
+        let Some(payload) = elsewhere else {
+            return self.send(key.peer, hash, header, header_len + payload_len);
+        };
+        if !super_packet {
+            let [first, second] = payload;
+            let room = &mut self.packet()[header_len..header_len + payload_len];
+            let (front, back) = room.split_at_mut(first.len());
+            front.copy_from_slice(first);
+            back.copy_from_slice(second);
+            return self.send(key.peer, hash, header, header_len + payload_len);
+        }
+        header.emit(&mut self.frame);
+        let head = &mut self.frame[..VNET_HDR_LEN + header_len];
+        bump(&self.counters.frames_out);
+        add(&self.counters.bytes_out, (head.len() + payload_len) as u64);
+        self.egress.transmit_gathered(key.peer, hash, head, payload);
+        self.held_back = true;
     }
 
     /// Sends a TCP segment without payload: `Rst` or `None` for a bare acknowledgement.
@@ -160,7 +183,7 @@ impl Outlet {
             header_len,
             payload_len: 0,
         };
-        self.segment(key, key.flow_hash(), segment, usize::MAX);
+        self.segment(key, key.flow_hash(), segment, usize::MAX, None);
     }
 
     /// Refuses a segment (RFC 9293, 3.10.7.1).

@@ -20,7 +20,10 @@ const MAX_UDP_SEGMENTS: usize = 128;
 /// number, flags and checksums.
 #[derive(Clone, Debug)]
 pub struct Segmenter<'a> {
+    /// The whole packet, or, where its payload stands elsewhere, its headers.
     packet: &'a [u8],
+    /// The payload of a super-packet, in pieces.
+    payload: [&'a [u8]; 2],
     cut: Cut,
     v4: bool,
     /// Where the transport header begins.
@@ -63,6 +66,7 @@ impl<'a> Segmenter<'a> {
         let view = IpView::parse(frame.get(VNET_HDR_LEN..)?)?;
         let whole = Self {
             packet: view.bytes(),
+            payload: [&[]; 2],
             cut: Cut::Whole,
             v4: view.is_v4(),
             transport: view.transport_offset(),
@@ -103,6 +107,48 @@ impl<'a> Segmenter<'a> {
         }
     }
 
+    /// As [`Segmenter::new`] for a TCP super-packet whose payload stands elsewhere, in two pieces: `head` is its
+    /// virtio-net header and all other headers.
+    pub fn gathered(head: &'a [u8], payload: [&'a [u8]; 2], mtu: u16) -> Option<Self> {
+        let vnet = VnetHdr::parse(head)?;
+        let packet = head.get(VNET_HDR_LEN..)?;
+        let view = IpView::parse_quoted(packet)?;
+        let headers = packet.len();
+        let header = tcp::Header::parse(packet.get(view.transport_offset()..)?)?;
+        let kind = match view.is_v4() {
+            true => GsoKind::TcpV4,
+            false => GsoKind::TcpV6,
+        };
+        let whole = headers + payload[0].len() + payload[1].len();
+        let gso_size = usize::from(vnet.gso_size);
+        let room = usize::from(mtu)
+            .checked_sub(headers)
+            .filter(|room| *room > 0)?;
+        if view.protocol() != TCP
+            || view.is_fragment()
+            || vnet.gso != kind
+            || gso_size < MIN_TCP_GSO_SIZE
+            || view.total_len() != whole
+            || view.transport_offset() + header.len() != headers
+            || header.flags() & (tcp::SYN | tcp::RST) != 0
+        {
+            return None;
+        }
+        Some(Self {
+            packet,
+            payload,
+            cut: Cut::Tcp,
+            v4: view.is_v4(),
+            transport: view.transport_offset(),
+            headers,
+            per_segment: gso_size.min(room),
+            offset: 0,
+            index: 0,
+            pseudo: pseudo_header_of(&view, 0),
+            done: false,
+        })
+    }
+
     fn cut_tcp(self, view: &IpView<'_>, gso_size: usize, mtu: usize) -> Option<Self> {
         if view.protocol() != TCP || view.is_fragment() {
             return None;
@@ -115,6 +161,7 @@ impl<'a> Segmenter<'a> {
         let room = mtu.checked_sub(headers).filter(|room| *room > 0)?;
         Some(Self {
             cut: Cut::Tcp,
+            payload: [&self.packet[headers..], &[]],
             headers,
             per_segment: gso_size.min(room),
             ..self
@@ -133,6 +180,7 @@ impl<'a> Segmenter<'a> {
         }
         Some(Self {
             cut: Cut::Udp,
+            payload: [&self.packet[headers..], &[]],
             headers,
             per_segment: gso_size,
             ..self
@@ -155,12 +203,7 @@ impl<'a> Segmenter<'a> {
     pub fn max_len(&self) -> usize {
         match self.cut {
             Cut::Whole | Cut::Complete { .. } => self.packet.len(),
-            Cut::Tcp | Cut::Udp => {
-                self.headers
-                    + self
-                        .per_segment
-                        .min(self.packet.len() - self.headers - self.offset)
-            }
+            Cut::Tcp | Cut::Udp => self.headers + self.per_segment.min(self.left()),
         }
     }
 
@@ -169,9 +212,7 @@ impl<'a> Segmenter<'a> {
         match self.cut {
             _ if self.done => 0,
             Cut::Whole | Cut::Complete { .. } => 1,
-            Cut::Tcp | Cut::Udp => (self.packet.len() - self.headers - self.offset)
-                .div_ceil(self.per_segment)
-                .max(1),
+            Cut::Tcp | Cut::Udp => self.left().div_ceil(self.per_segment).max(1),
         }
     }
 
@@ -199,15 +240,14 @@ impl<'a> Segmenter<'a> {
     }
 
     fn segment_into(&mut self, out: &mut [u8]) -> Option<usize> {
-        let left = self.packet.len() - self.headers - self.offset;
+        let left = self.left();
         let payload = left.min(self.per_segment);
         let last = payload == left;
         let len = self.headers + payload;
         let out = out.get_mut(..len)?;
-        let from = self.headers + self.offset;
         let (headers, body) = out.split_at_mut(self.headers);
         headers.copy_from_slice(&self.packet[..self.headers]);
-        body.copy_from_slice(&self.packet[from..from + payload]);
+        self.copy_payload(body);
 
         let (ip, transport) = headers.split_at_mut(self.transport);
         self.patch_ip(ip, len);
@@ -235,6 +275,24 @@ impl<'a> Segmenter<'a> {
         self.index = self.index.wrapping_add(1);
         self.done = last;
         Some(len)
+    }
+
+    /// Payload bytes still to be yielded.
+    fn left(&self) -> usize {
+        self.payload[0].len() + self.payload[1].len() - self.offset
+    }
+
+    /// Fills `body` with the payload from the offset on.
+    fn copy_payload(&self, body: &mut [u8]) {
+        let [first, second] = self.payload;
+        let here = first.get(self.offset..).unwrap_or_default();
+        let n = here.len().min(body.len());
+        let (front, back) = body.split_at_mut(n);
+        front.copy_from_slice(&here[..n]);
+        if !back.is_empty() {
+            let from = self.offset.saturating_sub(first.len());
+            back.copy_from_slice(&second[from..from + back.len()]);
+        }
     }
 
     fn patch_ip(&self, ip: &mut [u8], len: usize) {

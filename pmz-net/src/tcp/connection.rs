@@ -114,6 +114,8 @@ pub struct Connection {
     keep_alive_due: bool,
     seed: u64,
     last_window: u16,
+    /// Where the payload of the segment written last stands, if not behind its headers.
+    gathered: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +233,7 @@ impl Connection {
             keep_alive_due: false,
             seed,
             last_window: 0,
+            gathered: None,
         }
     }
 
@@ -406,6 +409,13 @@ impl Connection {
 
     pub fn smoothed_rtt(&self) -> Option<Duration> {
         self.sender.smoothed_rtt()
+    }
+
+    /// The payload of the segment written last, in two pieces, where it was left out: that of a super-packet,
+    /// which is copied only where it goes.
+    pub fn payload(&self) -> Option<[&[u8]; 2]> {
+        let (start, len) = self.gathered?;
+        self.sender.outgoing.two_pieces(start, len)
     }
 
     /// When [`Connection::poll_transmit`] is to be called next, whatever happens.

@@ -120,6 +120,16 @@ impl Outgoing {
         })
     }
 
+    /// The bytes from `from` on, if they stand in no more than two pieces.
+    pub(super) fn two_pieces(&self, from: u64, len: usize) -> Option<[&[u8]; 2]> {
+        let mut slices = self.slices(from, len);
+        let pieces = [
+            slices.next().unwrap_or_default(),
+            slices.next().unwrap_or_default(),
+        ];
+        (pieces[0].len() + pieces[1].len() == len).then_some(pieces)
+    }
+
     /// Forgets the bytes before `number`.
     pub(super) fn release(&mut self, number: u64) {
         self.start = number.clamp(self.start, self.end);

@@ -174,10 +174,8 @@ impl Scoreboard {
             self.base += 1;
             each(&record);
         }
-        if self.records.is_empty() {
-            if self.records.capacity() > 256 {
-                self.records.shrink_to(32);
-            }
+        if self.records.is_empty() && self.records.capacity() > 256 {
+            self.records.shrink_to(32);
         }
     }
 

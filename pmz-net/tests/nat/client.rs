@@ -48,6 +48,14 @@ impl Egress for Checked {
         let _ = self.to_client.send(frame.to_vec());
     }
 
+    fn transmit_gathered(&mut self, peer: PeerId, hash: u32, head: &mut [u8], payload: [&[u8]; 2]) {
+        let mut frame = head.to_vec();
+        payload
+            .iter()
+            .for_each(|piece| frame.extend_from_slice(piece));
+        self.transmit(peer, hash, &mut frame);
+    }
+
     fn flush(&mut self) {}
 
     fn mtu(&self, _: PeerId) -> u16 {

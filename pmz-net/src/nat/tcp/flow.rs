@@ -248,7 +248,7 @@ impl TcpFlow {
         self.writable |= self.failed;
         if let Some(segment) = answer {
             let mss = open.endpoint.segment_size();
-            outlet.segment(&self.key, self.hash, segment, mss);
+            outlet.segment(&self.key, self.hash, segment, mss, None);
         }
         Ok(())
     }

@@ -117,7 +117,8 @@ impl Joint {
             let Some(segment) = self.endpoint.poll_transmit(now, outlet.packet()) else {
                 return false;
             };
-            outlet.segment(key, hash, segment, self.endpoint.segment_size());
+            let mss = self.endpoint.segment_size();
+            outlet.segment(key, hash, segment, mss, self.endpoint.payload());
         }
     }
 

@@ -87,8 +87,12 @@ pub(super) trait Endpoint {
         direct: Direct<'_>,
     ) -> Result<Option<Segment>, BadSegment>;
 
-    /// Writes the next segment to send, up to 64 KiB.
+    /// Writes the next segment to send, up to 64 KiB: its headers, and its payload unless
+    /// [`Endpoint::payload`] has it.
     fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Segment>;
+
+    /// The payload of the segment written last, in two pieces, where it does not stand behind the headers.
+    fn payload(&self) -> Option<[&[u8]; 2]>;
 
     /// When [`Endpoint::poll_transmit`] is to be called next, whatever happens; now or earlier means that
     /// it has something to send.

@@ -72,6 +72,10 @@ impl Endpoint for OwnEndpoint {
         })
     }
 
+    fn payload(&self) -> Option<[&[u8]; 2]> {
+        self.connection.payload()
+    }
+
     fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         self.connection.poll_timeout(now)
     }

@@ -275,6 +275,10 @@ impl Endpoint for SmolEndpoint {
         self.written(out.get_mut(..written)?)
     }
 
+    fn payload(&self) -> Option<[&[u8]; 2]> {
+        None
+    }
+
     fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         if self.reset || self.time_wait_done {
             return None;

@@ -11,8 +11,10 @@ use crate::packet::MAX_PACKET;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
 
 impl Connection {
-    /// Writes the next packet to send, at most 64 KiB, into `out`, which has room for it.
+    /// Writes the next packet to send, at most 64 KiB, into `out`, which has room for it: its headers, and its
+    /// payload unless [`Connection::payload`] has it.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Written> {
+        self.gathered = None;
         if self.abort == Some(Abort::Due) {
             self.abort = Some(Abort::Said);
             let flags = Flags {
@@ -160,8 +162,13 @@ impl Connection {
         };
         self.last_window = header.window;
         let header_len = header.write(out, self.local, self.remote, payload_len)?;
-        let room = out.get_mut(header_len..header_len + payload_len)?;
-        self.sender.outgoing.copy(start, room);
+        let outgoing = &self.sender.outgoing;
+        if payload_len > self.segment_size() && outgoing.two_pieces(start, payload_len).is_some() {
+            self.gathered = Some((start, payload_len));
+        } else {
+            let room = out.get_mut(header_len..header_len + payload_len)?;
+            outgoing.copy(start, room);
+        }
         Some(Written {
             header_len,
             payload_len,

@@ -15,7 +15,6 @@ const REORDERING: u64 = 3;
 enum Fate {
     Outstanding,
     Arrived,
-    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,10 +83,6 @@ impl<C: Controller> Network<C> {
         }
     }
 
-    pub(super) fn now(&self) -> Instant {
-        self.epoch + Duration::from_nanos(self.now)
-    }
-
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time.as_nanos() as u64;
         let mut numbers = Vec::new();
