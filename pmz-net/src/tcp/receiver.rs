@@ -274,8 +274,11 @@ impl Receiver {
     pub(super) fn announce(&mut self, shift: u8) -> u16 {
         self.due = Due::Nothing;
         self.acknowledged = self.next;
-        let window = self.next_right() - self.next.min(self.next_right());
-        let field = (window >> shift).min(u16::MAX.into()) as u16;
+        let window = self.next_right().saturating_sub(self.next);
+        let promised = self.right.saturating_sub(self.next);
+        // Rounded down where that takes nothing back (RFC 7323, 2.4).
+        let units = (window >> shift).max(promised.div_ceil(1 << shift));
+        let field = units.min(u16::MAX.into()) as u16;
         self.right = self.right.max(self.next + (u64::from(field) << shift));
         field
     }
