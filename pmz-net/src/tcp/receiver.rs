@@ -263,6 +263,10 @@ impl Receiver {
     /// Whether the window has grown by so much that the sender should know (RFC 9293, 3.8.6.2.2): half of
     /// it, or from nothing to a segment.
     fn window_grew(&self) -> bool {
+        if self.is_finished() {
+            // Nobody is there to whom it matters, perhaps nobody at all.
+            return false;
+        }
         let open = self.right.saturating_sub(self.next);
         let grown = self.next_right() - self.right;
         let half = self.window.size(0) / 2;

@@ -144,7 +144,8 @@ impl Connection {
     /// answered (RFC 5961, 3).
     fn take_reset(&mut self, now: Instant, place: Place) {
         if place.start == self.receiver.next() {
-            self.reset = true;
+            // Everything was said and acknowledged: nothing may be lost by it (RFC 1337).
+            self.reset = self.state != State::TimeWait;
             self.state = State::Closed;
         } else if (self.receiver.next()..self.receiver.right()).contains(&place.start) {
             self.challenge(now);
