@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 
 pub(crate) use app::{AppSetup, Gate};
 use end::{End, Sent};
-pub(crate) use link::LinkSetup;
 use link::Link;
+pub(crate) use link::LinkSetup;
 
 /// Fails a scenario: what was expected, and what was found.
 macro_rules! ensure {
@@ -95,7 +95,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Outcome, String> {
     let start = Instant::now();
     let mut seeds = StdRng::seed_from_u64(scenario.seed);
     let mut ends = End::pair(start, scenario, &mut seeds);
-    let links = scenario.links.clone().map(|setup| Link::new(setup, &mut seeds));
+    let links = scenario
+        .links
+        .clone()
+        .map(|setup| Link::new(setup, &mut seeds));
     ends[0].connect(start);
     let mut world = World {
         start,
@@ -120,12 +123,16 @@ impl World {
             if read_at.is_none() && self.ends.iter().all(End::has_read_all) {
                 read_at = Some(self.now);
             }
-            if self.ends.iter().all(End::is_over) {
+            let unheard_of = self.ends[0].was_aborted() && self.ends[1].is_unopened();
+            if self.ends.iter().all(End::is_over) || unheard_of {
                 break;
             }
             let next = self.next_time(scenario);
             let Some(next) = next else {
-                return Err(format!("nothing will ever happen again: {}", self.describe()));
+                return Err(format!(
+                    "nothing will ever happen again: {}",
+                    self.describe()
+                ));
             };
             ensure!(next <= limit, "not over in time: {}", self.describe());
             if next > self.now {
@@ -138,7 +145,10 @@ impl World {
             }
             let packets: u64 = self.ends.iter().map(|end| end.watch.packets).sum();
             let allowed = 2000 + 2 * packets + 2 * self.now.as_millis() as u64;
-            ensure!(idle_wakes < allowed, "woken up for nothing {idle_wakes} times");
+            ensure!(
+                idle_wakes < allowed,
+                "woken up for nothing {idle_wakes} times"
+            );
         }
         let outcome = Outcome {
             read_at: read_at.unwrap_or(self.now),

@@ -76,7 +76,11 @@ impl App {
     fn may_write(&self) -> u64 {
         let gated = match self.setup.gate {
             None => u64::MAX,
-            Some(Gate { first, each, allows }) => first + self.read / each.max(1) * allows,
+            Some(Gate {
+                first,
+                each,
+                allows,
+            }) => first + self.read / each.max(1) * allows,
         };
         self.setup.total.min(gated).saturating_sub(self.written)
     }
@@ -163,7 +167,8 @@ impl App {
 
     /// When it will do something that it does not do now.
     pub(super) fn next_work(&self, now: Duration, unread: bool, room: bool) -> Option<Duration> {
-        let writes = (self.may_write() > 0 && room || self.written == self.setup.total) && !self.closed;
+        let writes =
+            (self.may_write() > 0 && room || self.written == self.setup.total) && !self.closed;
         let write = (writes && self.write_at > now).then_some(self.write_at);
         let read = (unread && self.read_at > now).then_some(self.read_at);
         write.into_iter().chain(read).min()

@@ -214,7 +214,10 @@ impl End {
 
     fn check_memory(&self) -> Result<(), String> {
         let (used, limit) = (self.stock.used(), self.setup.memory + RESERVED);
-        ensure!(used <= limit, "{used} bytes of memory, {limit} are the most");
+        ensure!(
+            used <= limit,
+            "{used} bytes of memory, {limit} are the most"
+        );
         Ok(())
     }
 
@@ -224,6 +227,10 @@ impl End {
 
     pub(super) fn was_aborted(&self) -> bool {
         self.app.aborted
+    }
+
+    pub(super) fn is_unopened(&self) -> bool {
+        self.connection.is_none()
     }
 
     pub(super) fn is_over(&self) -> bool {

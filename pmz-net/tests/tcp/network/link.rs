@@ -180,7 +180,12 @@ pub(super) fn coalesce(segments: Vec<Segment>) -> Vec<Segment> {
                 && last.sack.is_empty()
                 && segment.sack.is_empty();
             let fits = last.payload.len() + segment.payload.len() < 65_000;
-            if follows && plain && alike && fits && !segment.payload.is_empty() && !last.payload.is_empty()
+            if follows
+                && plain
+                && alike
+                && fits
+                && !segment.payload.is_empty()
+                && !last.payload.is_empty()
             {
                 last.payload.extend(segment.payload);
                 last.flags |= segment.flags;

@@ -104,24 +104,40 @@ impl Watch {
         }
         let from = self.came.partition_point(|range| range.1 < start);
         let to = self.came.partition_point(|range| range.0 <= end);
-        let merged = self.came[from..to]
-            .iter()
-            .fold((start, end), |all, range| (all.0.min(range.0), all.1.max(range.1)));
+        let merged = self.came[from..to].iter().fold((start, end), |all, range| {
+            (all.0.min(range.0), all.1.max(range.1))
+        });
         self.came.splice(from..to, [merged]);
     }
 
     /// Up to where everything came in.
     fn whole(&self) -> u64 {
-        self.came.first().filter(|range| range.0 == 0).map_or(0, |range| range.1)
+        self.came
+            .first()
+            .filter(|range| range.0 == 0)
+            .map_or(0, |range| range.1)
     }
 
     /// This end sends a segment, not cut yet.
-    pub(super) fn sends(&mut self, _: Duration, segment: &Segment, closed: bool) -> Result<(), String> {
+    pub(super) fn sends(
+        &mut self,
+        _: Duration,
+        segment: &Segment,
+        closed: bool,
+    ) -> Result<(), String> {
         self.packets += 1;
         if segment.has(SYN) {
-            ensure!(self.ours.is_none_or(|isn| isn == segment.seq), "another SYN");
+            ensure!(
+                self.ours.is_none_or(|isn| isn == segment.seq),
+                "another SYN"
+            );
             self.ours = Some(segment.seq);
             self.our_shift = segment.scale;
+        }
+        if self.ours.is_none() && segment.has(RST) {
+            let refused = number(segment.ack, self.theirs.unwrap_or(0), 1);
+            ensure!(refused == 1, "refuses another SYN");
+            return Ok(());
         }
         let isn = self.ours.ok_or("not a SYN first")?;
         self.data(segment, isn, closed)?;
@@ -157,8 +173,13 @@ impl Watch {
             let back = self.stamp.is_some_and(|before| distance(value, before) < 0);
             ensure!(!back, "timestamps go back");
             self.stamp = Some(value);
-            let known = self.heard_stamp.map_or(echo == 0, |heard| distance(echo, heard) <= 0);
-            ensure!(known || segment.has(RST), "the echo of what was never heard");
+            let known = self
+                .heard_stamp
+                .map_or(echo == 0, |heard| distance(echo, heard) <= 0);
+            ensure!(
+                known || segment.has(RST),
+                "the echo of what was never heard"
+            );
         }
         Ok(())
     }
@@ -171,11 +192,17 @@ impl Watch {
         ensure!(ack >= before, "acknowledges {ack} after {before}");
         let right = ack + (u64::from(segment.window) << self.shift(self.our_shift, segment));
         let before = std::mem::replace(&mut self.told_right, right);
-        ensure!(right >= before, "the window's edge goes back from {before} to {right}");
+        ensure!(
+            right >= before,
+            "the window's edge goes back from {before} to {right}"
+        );
         for (index, (start, end)) in segment.sack.iter().enumerate() {
             let (start, end) = (number(*start, theirs, whole), number(*end, theirs, whole));
             ensure!(start < end, "a block from {start} to {end}");
-            let came = self.came.iter().any(|range| range.0 <= start && end <= range.1);
+            let came = self
+                .came
+                .iter()
+                .any(|range| range.0 <= start && end <= range.1);
             ensure!(came, "the block from {start} to {end} never came");
             ensure!(index == 0 || start > ack, "an old block behind the first");
         }

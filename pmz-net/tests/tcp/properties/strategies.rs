@@ -111,7 +111,10 @@ fn link(kind: Kind) -> BoxedStrategy<LinkSetup> {
             rate: capacity.0,
             queue: capacity.1,
             mark_at: capacity.2,
-            outages: outages.iter().map(|(from, len)| (*from, from + len)).collect(),
+            outages: outages
+                .iter()
+                .map(|(from, len)| (*from, from + len))
+                .collect(),
         })
         .boxed()
 }
@@ -135,7 +138,11 @@ fn end(kind: Kind) -> BoxedStrategy<EndSetup> {
             new_mtu,
             max_buffer,
             memory,
-            congestion: if cubic { Congestion::Cubic } else { Congestion::Bbr },
+            congestion: if cubic {
+                Congestion::Cubic
+            } else {
+                Congestion::Bbr
+            },
             keep_alive_s: 30,
         })
         .boxed()
@@ -163,18 +170,20 @@ fn app(kind: Kind) -> BoxedStrategy<AppSetup> {
     };
     let linger = prop_oneof![Just(0), 0..2_000_000_u64];
     (total, write, read, stop, abort, linger, any::<bool>())
-        .prop_map(|(total, write, read, read_stop, abort_at, linger_us, direct)| AppSetup {
-            total,
-            write: write.0,
-            write_pause_us: write.1,
-            gate: None,
-            linger_us,
-            read: read.0,
-            read_pause_us: read.1,
-            read_stop,
-            direct,
-            abort_at,
-        })
+        .prop_map(
+            |(total, write, read, read_stop, abort_at, linger_us, direct)| AppSetup {
+                total,
+                write: write.0,
+                write_pause_us: write.1,
+                gate: None,
+                linger_us,
+                read: read.0,
+                read_pause_us: read.1,
+                read_stop,
+                direct,
+                abort_at,
+            },
+        )
         .boxed()
 }
 
@@ -188,7 +197,11 @@ pub(super) fn clean_bound(scenario: &Scenario) -> Duration {
         let other = &scenario.ends[1 - from];
         let app = &end.app;
         let total = app.total + 1;
-        let mss = u64::from(end.mtu.min(other.mtu).min(end.new_mtu.map_or(9000, |new| new.1))) - 80;
+        let mss = u64::from(
+            end.mtu
+                .min(other.mtu)
+                .min(end.new_mtu.map_or(9000, |new| new.1)),
+        ) - 80;
         // Small writes are small packets.
         let packets = total / mss.min(app.write as u64).max(1) + 1;
         let rate = scenario.links[from].rate;
