@@ -95,10 +95,8 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Outcome, String> {
     let start = Instant::now();
     let mut seeds = StdRng::seed_from_u64(scenario.seed);
     let mut ends = End::pair(start, scenario, &mut seeds);
-    let links = scenario
-        .links
-        .clone()
-        .map(|setup| Link::new(setup, &mut seeds));
+    let links = scenario.links.clone();
+    let links = links.map(|setup| Link::new(setup, scenario.stream, &mut seeds));
     ends[0].connect(start);
     let mut world = World {
         start,

@@ -9,6 +9,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::wire::{ACK, CE, ECT0, Segment};
 
+/// A row of losses ends after this: one that outlasts every timeout would say nothing of an endpoint.
+const LONGEST_BURST: Duration = Duration::from_millis(200);
 /// Bytes of headers, about.
 const HEADERS: usize = 60;
 
@@ -70,11 +72,13 @@ pub(super) struct Link {
     leaving: VecDeque<Duration>,
     /// Packets that are still to be lost in a row.
     burst: u32,
+    burst_ends: Duration,
+    lossless: bool,
     pub(super) marked: u64,
 }
 
 impl Link {
-    pub(super) fn new(setup: LinkSetup, seeds: &mut StdRng) -> Self {
+    pub(super) fn new(setup: LinkSetup, lossless: bool, seeds: &mut StdRng) -> Self {
         Self {
             setup,
             rng: StdRng::seed_from_u64(seeds.random()),
@@ -82,6 +86,8 @@ impl Link {
             order: 0,
             leaving: VecDeque::new(),
             burst: 0,
+            burst_ends: Duration::ZERO,
+            lossless,
             marked: 0,
         }
     }
@@ -109,7 +115,7 @@ impl Link {
     pub(super) fn send(&mut self, now: Duration, mut segment: Segment) {
         self.settle(now);
         let waiting = self.leaving.len();
-        if waiting >= self.setup.queue {
+        if waiting >= self.setup.queue && !self.lossless {
             return;
         }
         if self.setup.mark_at.is_some_and(|at| waiting >= at) && segment.ecn == ECT0 {
@@ -125,8 +131,12 @@ impl Link {
             self.leaving.push_back(left);
         }
         let bursts = self.setup.bursts;
+        if now > self.burst_ends {
+            self.burst = 0;
+        }
         if self.burst == 0 && self.happens(bursts) {
             self.burst = self.setup.burst_len;
+            self.burst_ends = now + LONGEST_BURST;
         }
         let (loss, corrupted) = (self.setup.loss, self.setup.corrupted);
         let millis = left.as_millis() as u64;
