@@ -112,7 +112,6 @@ pub struct Connection {
     /// When a silent peer is probed.
     keep_alive_at: Instant,
     keep_alive_due: bool,
-    seed: u64,
     last_window: u16,
 }
 
@@ -229,7 +228,6 @@ impl Connection {
             keep_alive: setup.keep_alive,
             keep_alive_at: now + setup.keep_alive,
             keep_alive_due: false,
-            seed,
             last_window: 0,
         }
     }
@@ -287,7 +285,7 @@ impl Connection {
 
     /// How packets travel from now on.
     pub fn set_path(&mut self, path: Path) {
-        self.sender.set_path(path, self.seed);
+        self.sender.set_path(path);
     }
 
     pub fn state(&self) -> State {

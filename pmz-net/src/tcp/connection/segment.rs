@@ -229,8 +229,7 @@ impl Connection {
         let (told_seq, told_ack) = self.window_told;
         // RFC 9293, 3.10.7.4, and as Linux has it: a window beside an old sequence number that belongs to an
         // acknowledgement newer than any. The one from before would end further right than was promised.
-        let tells =
-            number > una || start > told_seq || (start == told_seq && number >= told_ack);
+        let tells = number > una || start > told_seq || (start == told_seq && number >= told_ack);
         if tells {
             self.window_told = (start, number);
         }
