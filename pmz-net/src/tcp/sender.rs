@@ -271,7 +271,7 @@ impl Sender {
             return;
         }
         self.segment = segment;
-        if self.next <= FIRST_BYTE && self.counters.timeouts == 0 {
+        if self.next <= FIRST_BYTE && self.phase == Phase::Open {
             // The first window is ten segments of the size that the peer's SYN tells (RFC 6928).
             self.controller = controller(self.algorithm, segment, self.seed);
         } else {

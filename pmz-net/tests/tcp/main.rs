@@ -6,4 +6,5 @@
 
 mod network;
 mod properties;
+mod traces;
 mod wire;

@@ -8,12 +8,13 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
-use pmz_net::tcp::{Congestion, SenderCounters, State};
+use pmz_net::tcp::{Congestion, Counters, State};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub(crate) use app::{AppSetup, Gate};
 use end::{End, Sent};
+pub(crate) use end::{add, syn_of};
 use link::Link;
 pub(crate) use link::LinkSetup;
 
@@ -74,7 +75,7 @@ pub(crate) struct Outcome {
     /// When both ends were through.
     pub(crate) finished_at: Duration,
     pub(crate) packets: [u64; 2],
-    pub(crate) counters: [SenderCounters; 2],
+    pub(crate) counters: [Counters; 2],
     pub(crate) marked: [u64; 2],
     pub(crate) aborted: bool,
 }
@@ -227,8 +228,8 @@ impl World {
         next
     }
 
-    fn describe(&self) -> String {
-        let [a, b] = &self.ends;
+    fn describe(&mut self) -> String {
+        let [a, b] = &mut self.ends;
         format!("{}; {}", a.describe(), b.describe())
     }
 }

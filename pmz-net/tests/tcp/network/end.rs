@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pmz_net::tcp::{Connection, Path, SenderCounters, Setup, Stock, Syn};
+use pmz_net::tcp::{Connection, Counters, Path, Setup, Stock, Syn};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -34,6 +34,7 @@ pub(super) struct End {
     may_be_reset: bool,
     /// A mark came, and the sender has not said that it reacted.
     marks: bool,
+    counted: Counters,
 }
 
 impl End {
@@ -59,6 +60,7 @@ impl End {
                 out: vec![0; 65_535],
                 may_be_reset: aborts,
                 marks: false,
+                counted: Counters::default(),
                 setup,
             }
         })
@@ -240,9 +242,11 @@ impl End {
         })
     }
 
-    pub(super) fn counters(&self) -> SenderCounters {
-        let counters = self.connection.as_ref().map(Connection::counters);
-        counters.unwrap_or_default()
+    pub(super) fn counters(&mut self) -> Counters {
+        if let Some(connection) = &mut self.connection {
+            add(&mut self.counted, connection.take_counters());
+        }
+        self.counted
     }
 
     /// The connection goes, and must leave nothing behind.
@@ -258,7 +262,8 @@ impl End {
         Ok(())
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&mut self) -> String {
+        let counters = self.counters();
         let connection = self.connection.as_ref();
         format!(
             "{}: {:?}, {} of {} written, {} of {} read, {} unread, window {}, {:?}",
@@ -270,13 +275,23 @@ impl End {
             self.watch.expected(),
             connection.map_or(0, |connection| connection.received().len()),
             self.watch.heard_window(),
-            self.counters(),
+            counters,
         )
     }
 }
 
 fn is_over(connection: &Connection) -> bool {
     connection.is_reset() || connection.is_aborted() || is_final(connection.state())
+}
+
+/// Adds what was counted since.
+pub(crate) fn add(all: &mut Counters, more: Counters) {
+    all.resent += more.resent;
+    all.timeouts += more.timeouts;
+    all.tail_probes += more.tail_probes;
+    all.spurious += more.spurious;
+    all.segment_limit += more.segment_limit;
+    all.refused_bytes += more.refused_bytes;
 }
 
 pub(crate) fn syn_of(segment: &Segment) -> Syn {
