@@ -147,7 +147,7 @@ impl Receiver {
         self.segment = self
             .segment
             .max(payload.len().min(usize::from(u16::MAX)) as u64);
-        if end < self.next || (end == self.next && !payload.is_empty()) {
+        if end < self.next || (end == self.next && !payload.is_empty() && !fin) {
             // Wholly old: the sender repeats because an acknowledgement was lost, or for nothing.
             self.duplicate = (number < end).then_some((number, end));
             self.due = Due::Now;
