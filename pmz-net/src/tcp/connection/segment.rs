@@ -83,7 +83,7 @@ impl Connection {
         let next = self.receiver.next();
         let start = self.theirs.number(header.seq, next);
         if flags.syn {
-            return self.another_syn(now, start);
+            return self.another_syn(now, header, start);
         }
         let start = start.ok_or(BadSegment)?;
         if start.abs_diff(next) > PLAUSIBLE {
@@ -127,11 +127,17 @@ impl Connection {
 
     /// A SYN on a connection that is there: the one that opened it, again, or somebody who lost its state
     /// and will reset ours when told of it (RFC 5961, 4).
-    fn another_syn(&mut self, now: Instant, start: Option<u64>) -> Result<(), BadSegment> {
+    fn another_syn(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        start: Option<u64>,
+    ) -> Result<(), BadSegment> {
         if self.state == State::SynReceived && start == Some(0) {
-            if self.active {
+            if self.active && header.flags.ack {
                 // The other end's SYN-ACK, after both opened at once.
                 self.receiver.acknowledge_now();
+                return self.take_acknowledgement(now, header, 0);
             }
             self.sender.resend_syn();
         } else {
