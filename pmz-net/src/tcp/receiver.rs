@@ -270,7 +270,8 @@ impl Receiver {
         let open = self.right.saturating_sub(self.next);
         let grown = self.next_right() - self.right;
         let half = self.window.size(0) / 2;
-        grown >= half.max(2 * self.segment) || (open < self.segment && grown >= 2 * self.segment)
+        // Segments that were joined on the way may be larger than all of the window.
+        grown >= half || (open < self.segment && grown >= half.min(2 * self.segment))
     }
 
     /// The window that a segment tells which goes out now, in units of `1 << shift`: everything up to
