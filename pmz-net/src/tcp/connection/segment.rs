@@ -215,14 +215,13 @@ impl Connection {
         start: u64,
     ) -> Result<(), BadSegment> {
         let una = self.sender.una();
-        let number = self.ours.number(header.ack, una).ok_or(BadSegment)?;
+        let oldest = una.saturating_sub(self.sender.max_window().max(1 << 16));
+        let number = self.ours.number(header.ack, una);
         // RFC 5961, 5.2.
-        if number > self.sender.next()
-            || una.saturating_sub(number) > self.sender.max_window().max(1 << 16)
-        {
+        let Some(number) = number.filter(|n| (oldest..=self.sender.next()).contains(n)) else {
             self.challenge(now);
             return Err(BadSegment);
-        }
+        };
         if self.state == State::SynReceived {
             if number == 0 {
                 return Err(BadSegment);
