@@ -112,7 +112,6 @@ pub struct Connection {
     /// When a silent peer is probed.
     keep_alive_at: Instant,
     keep_alive_due: bool,
-    seed: u64,
     last_window: u16,
     /// Where the payload of the segment written last stands, if not behind its headers.
     gathered: Option<(u64, usize)>,
@@ -231,7 +230,6 @@ impl Connection {
             keep_alive: setup.keep_alive,
             keep_alive_at: now + setup.keep_alive,
             keep_alive_due: false,
-            seed,
             last_window: 0,
             gathered: None,
         }
@@ -290,7 +288,7 @@ impl Connection {
 
     /// How packets travel from now on.
     pub fn set_path(&mut self, path: Path) {
-        self.sender.set_path(path, self.seed);
+        self.sender.set_path(path);
     }
 
     pub fn state(&self) -> State {

@@ -147,7 +147,7 @@ impl Receiver {
         self.segment = self
             .segment
             .max(payload.len().min(usize::from(u16::MAX)) as u64);
-        if end < self.next || (end == self.next && !payload.is_empty()) {
+        if end < self.next || (end == self.next && !payload.is_empty() && !fin) {
             // Wholly old: the sender repeats because an acknowledgement was lost, or for nothing.
             self.duplicate = (number < end).then_some((number, end));
             self.due = Due::Now;
@@ -263,10 +263,15 @@ impl Receiver {
     /// Whether the window has grown by so much that the sender should know (RFC 9293, 3.8.6.2.2): half of
     /// it, or from nothing to a segment.
     fn window_grew(&self) -> bool {
+        if self.is_finished() {
+            // Nobody is there to whom it matters, perhaps nobody at all.
+            return false;
+        }
         let open = self.right.saturating_sub(self.next);
         let grown = self.next_right() - self.right;
         let half = self.window.size(0) / 2;
-        grown >= half.max(2 * self.segment) || (open < self.segment && grown >= 2 * self.segment)
+        // Segments that were joined on the way may be larger than all of the window.
+        grown >= half || (open < self.segment && grown >= half.min(2 * self.segment))
     }
 
     /// The window that a segment tells which goes out now, in units of `1 << shift`: everything up to
@@ -274,8 +279,11 @@ impl Receiver {
     pub(super) fn announce(&mut self, shift: u8) -> u16 {
         self.due = Due::Nothing;
         self.acknowledged = self.next;
-        let window = self.next_right() - self.next.min(self.next_right());
-        let field = (window >> shift).min(u16::MAX.into()) as u16;
+        let window = self.next_right().saturating_sub(self.next);
+        let promised = self.right.saturating_sub(self.next);
+        // Rounded down where that takes nothing back (RFC 7323, 2.4).
+        let units = (window >> shift).max(promised.div_ceil(1 << shift));
+        let field = units.min(u16::MAX.into()) as u16;
         self.right = self.right.max(self.next + (u64::from(field) << shift));
         field
     }

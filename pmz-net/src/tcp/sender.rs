@@ -134,6 +134,7 @@ pub(super) struct Sender {
     algorithm: Congestion,
     controller: Box<dyn Controller>,
     path: Path,
+    seed: u64,
     pacer: Pacer,
     /// The window held back what was sent before this number.
     limited_until: u64,
@@ -204,6 +205,7 @@ impl Sender {
             algorithm: setup.algorithm,
             controller: controller(setup.algorithm, setup.segment, setup.seed),
             path: setup.path,
+            seed: setup.seed,
             pacer: Pacer::default(),
             limited_until: 0,
             newly_lost: 0,
@@ -265,20 +267,26 @@ impl Sender {
     }
 
     pub(super) fn set_segment(&mut self, segment: u64) {
-        if segment != self.segment {
-            self.segment = segment;
+        if segment == self.segment {
+            return;
+        }
+        self.segment = segment;
+        if self.next <= FIRST_BYTE && self.phase == Phase::Open {
+            // The first window is ten segments of the size that the peer's SYN tells (RFC 6928).
+            self.controller = controller(self.algorithm, segment, self.seed);
+        } else {
             self.controller.set_segment_size(segment);
         }
     }
 
     /// How packets travel from now on.
-    pub(super) fn set_path(&mut self, path: Path, seed: u64) {
+    pub(super) fn set_path(&mut self, path: Path) {
         if path == self.path {
             return;
         }
         self.path = path;
         // What was learnt belongs to another path.
-        self.controller = controller(self.algorithm, self.segment, seed);
+        self.controller = controller(self.algorithm, self.segment, self.seed);
         self.pacer = Pacer::default();
         self.reduction = None;
     }

@@ -83,7 +83,7 @@ impl Connection {
         let next = self.receiver.next();
         let start = self.theirs.number(header.seq, next);
         if flags.syn {
-            return self.another_syn(now, start);
+            return self.another_syn(now, header, start);
         }
         let start = start.ok_or(BadSegment)?;
         if start.abs_diff(next) > PLAUSIBLE {
@@ -127,11 +127,17 @@ impl Connection {
 
     /// A SYN on a connection that is there: the one that opened it, again, or somebody who lost its state
     /// and will reset ours when told of it (RFC 5961, 4).
-    fn another_syn(&mut self, now: Instant, start: Option<u64>) -> Result<(), BadSegment> {
+    fn another_syn(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        start: Option<u64>,
+    ) -> Result<(), BadSegment> {
         if self.state == State::SynReceived && start == Some(0) {
-            if self.active {
+            if self.active && header.flags.ack {
                 // The other end's SYN-ACK, after both opened at once.
                 self.receiver.acknowledge_now();
+                return self.take_acknowledgement(now, header, 0);
             }
             self.sender.resend_syn();
         } else {
@@ -144,7 +150,8 @@ impl Connection {
     /// answered (RFC 5961, 3).
     fn take_reset(&mut self, now: Instant, place: Place) {
         if place.start == self.receiver.next() {
-            self.reset = true;
+            // Everything was said and acknowledged: nothing may be lost by it (RFC 1337).
+            self.reset = self.state != State::TimeWait;
             self.state = State::Closed;
         } else if (self.receiver.next()..self.receiver.right()).contains(&place.start) {
             self.challenge(now);
@@ -208,14 +215,13 @@ impl Connection {
         start: u64,
     ) -> Result<(), BadSegment> {
         let una = self.sender.una();
-        let number = self.ours.number(header.ack, una).ok_or(BadSegment)?;
+        let oldest = una.saturating_sub(self.sender.max_window().max(1 << 16));
+        let number = self.ours.number(header.ack, una);
         // RFC 5961, 5.2.
-        if number > self.sender.next()
-            || una.saturating_sub(number) > self.sender.max_window().max(1 << 16)
-        {
+        let Some(number) = number.filter(|n| (oldest..=self.sender.next()).contains(n)) else {
             self.challenge(now);
             return Err(BadSegment);
-        }
+        };
         if self.state == State::SynReceived {
             if number == 0 {
                 return Err(BadSegment);
@@ -226,7 +232,9 @@ impl Connection {
             return Ok(());
         }
         let (told_seq, told_ack) = self.window_told;
-        let tells = start > told_seq || (start == told_seq && number >= told_ack);
+        // RFC 9293, 3.10.7.4, and as Linux has it: a window beside an old sequence number that belongs to an
+        // acknowledgement newer than any. The one from before would end further right than was promised.
+        let tells = number > una || start > told_seq || (start == told_seq && number >= told_ack);
         if tells {
             self.window_told = (start, number);
         }

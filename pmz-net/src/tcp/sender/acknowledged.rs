@@ -142,7 +142,15 @@ impl Sender {
         for (old, block) in seen.iter_mut().zip(ack.blocks) {
             *old = *block;
         }
-        board.acknowledge(ack.number, &mut arrived);
+        let mut repaired = false;
+        board.acknowledge(ack.number, |record| {
+            repaired |= record.again;
+            arrived(record);
+        });
+        if repaired {
+            // What stands behind a gap that was closed may have arrived long ago.
+            news.rtt = None;
+        }
         news
     }
 
