@@ -194,6 +194,11 @@ fn deployment(object: &mut Object, options: &AgentOptions, image: &str) -> Resul
     if let Some(policy) = options.pull_policy {
         container["imagePullPolicy"] = policy.name().into();
     }
+    if let Some(congestion) = options.congestion
+        && let Some(variables) = at(container, "/env")?.as_array_mut()
+    {
+        variables.push(json!({ "name": "PMZ_CONGESTION", "value": congestion.to_string() }));
+    }
     resources(
         at(container, "/resources")?,
         &options.requests,

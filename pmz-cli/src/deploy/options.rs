@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use pmz_net::tcp::Congestion;
 
 use super::error::BadOption;
 use super::quantity::Quantity;
@@ -68,6 +69,9 @@ pub struct AgentOptions {
     /// How packets leave the agent
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub nat: NatMode,
+    /// Congestion control of downloads by UDP: bbr, or cubic, which gives way to other traffic sooner [default: bbr]
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<Congestion>,
     /// What is set aside for each agent, such as cpu=100m,memory=64Mi
     #[arg(
         long = "request",

@@ -241,6 +241,30 @@ fn a_request_is_never_above_its_limit() {
 }
 
 #[test]
+fn the_congestion_control_is_told_to_the_agent_where_one_was_chosen() {
+    let variables = |congestion| -> Vec<Value> {
+        let options = AgentOptions {
+            congestion,
+            ..AgentOptions::default()
+        };
+        let manifest = manifest(&options);
+        let all = pod(&manifest)["containers"][0]["env"]
+            .as_array()
+            .unwrap()
+            .iter();
+        all.filter(|v| v["name"] == "PMZ_CONGESTION")
+            .cloned()
+            .collect()
+    };
+    assert!(variables(None).is_empty());
+    let chosen = variables(Some(pmz_net::tcp::Congestion::Cubic));
+    assert_eq!(
+        chosen,
+        [json!({"name": "PMZ_CONGESTION", "value": "cubic"})]
+    );
+}
+
+#[test]
 fn agents_in_two_namespaces_share_no_object() {
     let titles = |namespace: &str| -> Vec<String> {
         let all = Manifest::all(namespace).unwrap();
