@@ -103,6 +103,7 @@ impl Sender {
             .lose_oldest(|record| rack.is_overdue(now, record, shortest));
         self.delivery.lost(lost);
         self.newly_lost += lost;
+        self.first_due = true;
         let again = self.phase == Phase::Loss;
         if !again {
             self.controller.on_timeout(now, in_flight);
