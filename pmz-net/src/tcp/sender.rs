@@ -575,6 +575,8 @@ impl Sender {
             again: !chunk.fresh,
         });
         self.timers.clear_tail();
+        // RFC 8985, 7.3.
+        self.timers.restart_timeout(now, self.rtt.timeout());
         Some(chunk)
     }
 
