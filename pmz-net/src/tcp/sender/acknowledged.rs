@@ -215,6 +215,7 @@ impl Sender {
     fn undo(&mut self, now: Instant) {
         self.counters.spurious += 1;
         self.board.unlose();
+        self.rack.undo();
         self.first_due = false;
         self.newly_lost = 0;
         self.episode = None;
