@@ -71,6 +71,11 @@ impl Rack {
         self.persist = PERSISTENCE;
     }
 
+    /// What was sent again had arrived the first time: when it was sent last says nothing.
+    pub(super) fn undo(&mut self) {
+        self.sent_at = None;
+    }
+
     /// A recovery is over.
     pub(super) fn recovered(&mut self) {
         self.persist = self.persist.saturating_sub(1);

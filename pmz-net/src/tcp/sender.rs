@@ -138,6 +138,8 @@ pub(super) struct Sender {
     pacer: Pacer,
     /// The window held back what was sent before this number.
     limited_until: u64,
+    /// The timeout has expired: the first segment goes out whatever else is in flight (RFC 6298, 5.4).
+    first_due: bool,
     /// Found lost since the acknowledgement before.
     newly_lost: u64,
     /// The selective acknowledgements of the segment before: they come several times.
@@ -208,6 +210,7 @@ impl Sender {
             seed: setup.seed,
             pacer: Pacer::default(),
             limited_until: 0,
+            first_due: false,
             newly_lost: 0,
             seen: [(0, 0); 3],
             last_sent: None,
@@ -392,6 +395,11 @@ impl Sender {
     }
 
     fn plan_again(&mut self, in_flight: u64, room: u64, max: u64) -> Plan {
+        if self.first_due
+            && let Some(first) = self.board.first()
+        {
+            return Plan::Again(first.start, first.end);
+        }
         if room < self.segment && in_flight > 0 {
             return Plan::Wait(Reason::Congestion);
         }
@@ -461,6 +469,7 @@ impl Sender {
             .delivery
             .sent(now, in_flight + (end - start), in_flight == 0);
         self.board.resend(start, end, now, snapshot);
+        self.first_due = false;
         let segments = (end - start).div_ceil(self.segment.max(1));
         self.counters.resent += segments;
         if let Some(episode) = &mut self.episode {
@@ -566,6 +575,8 @@ impl Sender {
             again: !chunk.fresh,
         });
         self.timers.clear_tail();
+        // RFC 8985, 7.3.
+        self.timers.restart_timeout(now, self.rtt.timeout());
         Some(chunk)
     }
 

@@ -40,6 +40,7 @@ impl Sender {
         let news = self.take_arrivals(now, ack);
         let advanced = ack.number > prior_una;
         let newly_delivered = self.delivery.delivered() - prior_delivered;
+        self.first_due &= !advanced;
         self.una = ack.number;
         self.outgoing.release(ack.number);
 
@@ -214,6 +215,8 @@ impl Sender {
     fn undo(&mut self, now: Instant) {
         self.counters.spurious += 1;
         self.board.unlose();
+        self.rack.undo();
+        self.first_due = false;
         self.newly_lost = 0;
         self.episode = None;
         self.reduction = None;

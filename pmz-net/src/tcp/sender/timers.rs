@@ -29,6 +29,10 @@ impl Timers {
         self.tail = None;
     }
 
+    pub(super) fn restart_timeout(&mut self, now: Instant, timeout: Duration) {
+        self.timeout = Some(now + timeout);
+    }
+
     pub(super) fn clear_persist(&mut self) {
         self.persist = None;
         self.persisted = 0;
@@ -70,6 +74,8 @@ impl Sender {
             self.timers.tail = None;
             if self.phase == Phase::Open && self.tail.is_none() && !self.board.is_empty() {
                 self.probe = Some(Probe::Tail);
+                // It runs anew from the probe on.
+                self.timers.timeout = None;
             }
         }
         if self.timers.timeout.is_some_and(|at| at <= now) {
@@ -103,6 +109,7 @@ impl Sender {
             .lose_oldest(|record| rack.is_overdue(now, record, shortest));
         self.delivery.lost(lost);
         self.newly_lost += lost;
+        self.first_due = true;
         let again = self.phase == Phase::Loss;
         if !again {
             self.controller.on_timeout(now, in_flight);
@@ -164,12 +171,8 @@ impl Sender {
             wait += DELAYED_ACK;
         }
         let at = now + wait.max(2 * REORDER_TICK);
-        // A probe that comes with the timeout is none.
-        self.timers.tail = self
-            .timers
-            .timeout
-            .is_none_or(|timeout| at < timeout)
-            .then_some(at);
+        // It comes in the timeout's place at the latest: a loss that it shows does not cost the window.
+        self.timers.tail = Some(self.timers.timeout.map_or(at, |timeout| timeout.min(at)));
     }
 
     pub(super) fn arm_reorder(&mut self, now: Instant, at: Option<Instant>) {
