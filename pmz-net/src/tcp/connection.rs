@@ -319,7 +319,7 @@ impl Connection {
 
     /// Sends the first `n` bytes of [`Connection::room`]; 0 gives the room back.
     pub fn commit(&mut self, n: usize) {
-        self.sender.outgoing.commit(n);
+        self.sender.commit(n);
     }
 
     /// No more bytes will be committed.

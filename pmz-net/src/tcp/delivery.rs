@@ -66,7 +66,8 @@ impl Delivery {
         }
     }
 
-    /// All that there was to send has been sent, and more could be on its way.
+    /// The application gives something after all that there was to send has been sent, while more could have
+    /// been on its way.
     pub(super) fn application_limited(&mut self, in_flight: u64) {
         self.app_limited_until = Some((self.delivered + in_flight).max(1));
     }

@@ -327,6 +327,19 @@ impl Sender {
         target.saturating_sub(self.outgoing.len() as u64) as usize
     }
 
+    /// Appends what the application gives: the first `n` bytes of the room.
+    pub(super) fn commit(&mut self, n: usize) {
+        // What went out by now was all that there was, and more could have gone.
+        let in_flight = self.board.in_flight();
+        let idle = self.end().saturating_sub(self.next) < self.segment
+            && self.board.lost() == 0
+            && in_flight + self.segment <= self.congestion_window();
+        if n > 0 && idle {
+            self.delivery.application_limited(in_flight);
+        }
+        self.outgoing.commit(n);
+    }
+
     /// Everything that may ever be sent ends here.
     fn end(&self) -> u64 {
         match self.fin {
@@ -448,12 +461,7 @@ impl Sender {
             Reason::Congestion => self.limited_until = self.next,
             Reason::Receiver => self.arm_persist(now),
             Reason::Segments => self.counters.segment_limit += 1,
-            Reason::Application => {
-                let in_flight = self.board.in_flight();
-                if in_flight < self.congestion_window() {
-                    self.delivery.application_limited(in_flight);
-                }
-            }
+            Reason::Application => {}
         }
     }
 
@@ -465,9 +473,7 @@ impl Sender {
     /// Notes that these segments go out again.
     fn resend(&mut self, now: Instant, start: u64, end: u64, rate: Option<u64>, stamp: u32) {
         let in_flight = self.board.in_flight();
-        let snapshot = self
-            .delivery
-            .sent(now, in_flight + (end - start), in_flight == 0);
+        let snapshot = self.delivery.sent(now, in_flight + (end - start), false);
         self.board.resend(start, end, now, snapshot);
         self.first_due = false;
         let segments = (end - start).div_ceil(self.segment.max(1));
@@ -509,7 +515,7 @@ impl Sender {
         }
         let (start, end) = (self.next, self.next + size);
         let app_limited = self.delivery.is_application_limited();
-        let is_first = in_flight == 0;
+        let is_first = self.board.is_empty();
         while self.next < end {
             let to = end.min(self.next + self.segment.max(1));
             in_flight += to - self.next;

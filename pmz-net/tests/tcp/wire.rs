@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use pmz_net::tcp::{Connection, Written};
+
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
@@ -220,6 +222,15 @@ impl fmt::Debug for Segment {
         }
         Ok(())
     }
+}
+
+/// Puts a segment's payload behind its headers, where the connection left it out.
+pub(crate) fn complete(connection: &Connection, written: Written, out: &mut [u8]) -> usize {
+    let len = written.header_len + written.payload_len;
+    if let Some(pieces) = connection.payload() {
+        out[written.header_len..len].copy_from_slice(&pieces.concat());
+    }
+    len
 }
 
 /// `a - b` in sequence space.

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use super::app::App;
 use super::watch::Watch;
 use super::{EndSetup, Scenario, ensure, is_final};
-use crate::wire::{ACK, CE, CWR, ECE, RST, SYN, Segment};
+use crate::wire::{ACK, CE, CWR, ECE, RST, SYN, Segment, complete};
 
 /// The largest block that is taken in spite of all limits.
 const RESERVED: usize = 4 << 10;
@@ -202,7 +202,8 @@ impl End {
         let largest = written.header_len + written.payload_len.min(size);
         let mtu = usize::from(self.setup.mtu);
         ensure!(largest <= mtu, "{largest} bytes where {mtu} are the most");
-        let mut segment = Segment::read(&self.out[..written.header_len + written.payload_len]);
+        let len = complete(connection, written, &mut self.out);
+        let mut segment = Segment::read(&self.out[..len]);
         ensure!(segment.payload.len() == written.payload_len, "lengths");
         if self.marks && !segment.has(SYN | RST) {
             segment.flags |= ECE;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pmz_net::tcp::{Congestion, Connection, Counters, Path, Setup, Stock};
 
 use crate::network::{add, syn_of};
-use crate::wire::{ACK, CE, CWR, ECE, ECT0, FIN, PSH, RST, SYN, Segment};
+use crate::wire::{ACK, CE, CWR, ECE, ECT0, FIN, PSH, RST, SYN, Segment, complete};
 
 /// Sequence numbers wrap early in each trace.
 const OURS: u32 = 0xffff_f800;
@@ -230,7 +230,8 @@ impl Player {
         };
         let mut out = vec![0; 65_535];
         while let Some(written) = connection.poll_transmit(instant, &mut out) {
-            let segment = Segment::read(&out[..written.header_len + written.payload_len]);
+            let len = complete(connection, written, &mut out);
+            let segment = Segment::read(&out[..len]);
             self.size = connection.segment_size();
             let cut = segment.cut(self.size);
             if std::env::var_os("PMZ_TCP_TRACE").is_some() {
