@@ -195,12 +195,7 @@ impl Receiver {
     }
 
     /// What stands behind the FIN is nonsense.
-    fn cut_behind_fin<'a>(
-        &self,
-        number: u64,
-        payload: &'a [u8],
-        fin: bool,
-    ) -> (&'a [u8], bool) {
+    fn cut_behind_fin<'a>(&self, number: u64, payload: &'a [u8], fin: bool) -> (&'a [u8], bool) {
         let end = number + payload.len() as u64;
         match self.fin {
             Some(last) if end > last => {
