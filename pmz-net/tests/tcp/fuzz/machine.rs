@@ -47,6 +47,8 @@ pub(super) struct Machine {
     given: u32,
     inputs: u64,
     wakes: u64,
+    /// What an honest peer has, behind a gap.
+    kept: Vec<(u32, u32)>,
     // The application.
     written: u64,
     read: u64,
@@ -134,6 +136,7 @@ impl Machine {
             right: OURS.wrapping_add(1).wrapping_add(u32::from(syn.window_len)),
             given: THEIRS.wrapping_add(1),
             inputs: 1,
+            kept: Vec::new(),
             wakes: 0,
             written: 0,
             read: 0,
@@ -554,6 +557,16 @@ impl Machine {
         self.closed = true;
         self.reads = true;
         let end = OURS.wrapping_add(self.written as u32).wrapping_add(2);
+        // What the peer knows of its own timestamps may be old: the answer to a probe tells.
+        self.pass(Duration::from_secs(2));
+        let probe = Segment {
+            flags: ACK,
+            seq: self.told.wrapping_sub(1),
+            ack: self.acked,
+            stamps: self.stamps.then_some((self.echo, self.stamp)),
+            ..Segment::default()
+        };
+        self.feed(&probe);
         let mut acked = self.acked;
         let until = self.now + PATIENCE;
         while self.now < until && !self.connection.is_reset() {
@@ -605,8 +618,16 @@ impl Machine {
             };
             let segment = Segment::read(&self.out[..written.header_len + written.payload_len]);
             let (start, end) = (segment.seq, segment.seq.wrapping_add(segment.len()));
-            if distance(start, *acked) <= 0 && distance(end, *acked) > 0 {
-                *acked = end;
+            self.kept.push((start, end));
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                for &(start, end) in &self.kept {
+                    if distance(start, *acked) <= 0 && distance(end, *acked) > 0 {
+                        *acked = end;
+                        again = true;
+                    }
+                }
+                self.kept.retain(|(_, end)| distance(*end, *acked) > 0);
             }
             self.sent(segment);
         }
