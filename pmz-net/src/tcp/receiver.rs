@@ -139,6 +139,7 @@ impl Receiver {
         fin: bool,
         direct: &mut dyn FnMut(&[u8]) -> usize,
     ) -> Taken {
+        let (payload, fin) = self.cut_behind_fin(number, payload, fin);
         let end = number + payload.len() as u64;
         let mut taken = Taken::default();
         if payload.is_empty() && !fin {
@@ -173,7 +174,7 @@ impl Receiver {
         self.next += (taken.direct + written) as u64;
         self.next = self.ranges.take_up_to(self.next);
         if fin && taken.refused == 0 {
-            self.fin.get_or_insert(end);
+            self.take_fin(end);
         }
         if self.fin == Some(self.next) {
             self.next += 1;
@@ -193,6 +194,25 @@ impl Receiver {
         taken
     }
 
+    /// What stands behind the FIN is nonsense.
+    fn cut_behind_fin<'a>(&self, number: u64, payload: &'a [u8], fin: bool) -> (&'a [u8], bool) {
+        let end = number + payload.len() as u64;
+        match self.fin {
+            Some(last) if end > last => {
+                let left = last.saturating_sub(number) as usize;
+                (&payload[..left.min(payload.len())], false)
+            }
+            Some(_) | None => (payload, fin),
+        }
+    }
+
+    /// The FIN has this number, unless something stands behind it already.
+    fn take_fin(&mut self, number: u64) {
+        if number >= self.next.max(self.ranges.end()) {
+            self.fin.get_or_insert(number);
+        }
+    }
+
     fn out_of_order(&mut self, number: u64, payload: &[u8], fin: bool, taken: &mut Taken) {
         self.due = Due::Now;
         let end = number + payload.len() as u64;
@@ -210,7 +230,7 @@ impl Receiver {
             self.ranges.insert(number, number + written as u64);
         }
         if fin && taken.refused == 0 {
-            self.fin.get_or_insert(end);
+            self.take_fin(end);
         }
     }
 

@@ -416,14 +416,21 @@ impl Sender {
         if room < self.segment && in_flight > 0 {
             return Plan::Wait(Reason::Congestion);
         }
-        let Some((start, end)) = self.board.next_lost(max.min(room)) else {
+        let Some((start, end)) = self.board.next_lost(0) else {
             return Plan::Wait(Reason::Application);
         };
-        // Beyond a window that was taken back only the first may go: it asks for the window.
-        if end > self.una + self.window && start > self.una {
-            return Plan::Wait(Reason::Receiver);
+        let offered = (self.una + self.window).saturating_sub(start);
+        if offered < end - start {
+            // Beyond a window that was taken back only the first may go: it asks for the window.
+            return match start == self.una {
+                true => Plan::Again(start, end),
+                false => Plan::Wait(Reason::Receiver),
+            };
         }
-        Plan::Again(start, end)
+        match self.board.next_lost(max.min(room).min(offered)) {
+            Some((start, end)) => Plan::Again(start, end),
+            None => Plan::Wait(Reason::Application),
+        }
     }
 
     fn plan_fresh(&self, in_flight: u64, room: u64, max: u64) -> Plan {

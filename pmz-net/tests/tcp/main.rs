@@ -4,7 +4,12 @@
 //! `PMZ_TCP_CASES` sets how many cases the properties try, `PMZ_FUZZ_RUNS` how many operations the fuzzer;
 //! `PMZ_TCP_SEED` chooses other ones.
 
+mod fuzz;
 mod network;
 mod properties;
 mod traces;
 mod wire;
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}

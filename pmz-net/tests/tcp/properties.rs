@@ -12,17 +12,13 @@ use strategies::Kind;
 /// Cases of each property where nothing else is said: a few seconds for all.
 const CASES: u32 = 150;
 
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 fn holds_over(kind: Kind, check: impl Fn(&Scenario) -> Result<(), String>) {
-    let cases = number_from("PMZ_TCP_CASES").map_or(CASES, |cases| cases as u32);
+    let cases = crate::number_from("PMZ_TCP_CASES").map_or(CASES, |cases| cases as u32);
     let config = Config {
         cases,
         failure_persistence: None,
         max_shrink_iters: 3000,
-        rng_seed: RngSeed::Fixed(number_from("PMZ_TCP_SEED").unwrap_or(5)),
+        rng_seed: RngSeed::Fixed(crate::number_from("PMZ_TCP_SEED").unwrap_or(5)),
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&strategies::scenario(kind), |scenario| {

@@ -165,6 +165,26 @@ impl Segment {
         segment
     }
 
+    /// Reads what may be anything; the fields that stand in every header.
+    pub(crate) fn read_hostile(packet: &[u8]) -> Option<Self> {
+        let ip_len = match packet.first()? >> 4 {
+            4 => 20,
+            6 => 40,
+            _ => return None,
+        };
+        let tcp = packet.get(ip_len..)?;
+        let word = |at: usize| Some(u32::from_be_bytes(tcp.get(at..at + 4)?.try_into().ok()?));
+        let header_len = usize::from(tcp.get(12)? >> 4) * 4;
+        Some(Self {
+            seq: word(4)?,
+            ack: word(8)?,
+            flags: *tcp.get(13)?,
+            window: u16::from_be_bytes([*tcp.get(14)?, *tcp.get(15)?]),
+            payload: tcp.get(header_len..)?.to_vec(),
+            ..Self::default()
+        })
+    }
+
     /// Cut into segments of at most `size` bytes of payload, as a device that offloads segmentation does it.
     pub(crate) fn cut(self, size: usize) -> Vec<Self> {
         if self.payload.len() <= size {

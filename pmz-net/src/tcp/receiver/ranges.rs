@@ -25,6 +25,11 @@ impl Ranges {
         self.ranges.is_empty()
     }
 
+    /// Behind all of them.
+    pub(super) fn end(&self) -> u64 {
+        self.ranges.last().map_or(0, |range| range.end)
+    }
+
     pub(super) fn contains(&self, start: u64, end: u64) -> bool {
         let index = self.ranges.partition_point(|range| range.end < end);
         self.ranges
