@@ -14,7 +14,8 @@ use pmz_net::engine::stop::Stop;
 use pmz_net::nat::{
     Egress, Frame, Inbox, Nat, NatConfig, NatCounters, NatSnapshot, PeerId, RunningNat,
 };
-use pmz_net::packet::{Coalescer, GsoKind, MAX_FRAME, VnetHdr};
+use pmz_net::packet::checksum::transport_ok;
+use pmz_net::packet::{Coalescer, GsoKind, IpView, MAX_FRAME, VNET_HDR_LEN, VnetHdr};
 use tokio::runtime::Handle;
 
 /// There is one client.
@@ -129,6 +130,11 @@ impl FromTun {
         let plain = VnetHdr::parse(&frame)
             .is_some_and(|header| header.gso == GsoKind::None && !header.needs_csum);
         if plain {
+            let packet = frame.get(VNET_HDR_LEN..).and_then(IpView::parse);
+            if !packet.is_some_and(|packet| transport_ok(&packet)) {
+                // A tunnel would not have let it through, and what stands behind one need not look.
+                return frame;
+            }
             coalescer.push_in_place(&mut frame, &mut |frame| self.push_copy(frame));
             return frame;
         }
