@@ -4,13 +4,12 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, unshare};
 use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
+use pmz_tests::tcp::fresh_netns;
 
 /// MTU of an ordinary network, bytes.
 pub(crate) const MTU: u32 = 1500;
@@ -105,14 +104,4 @@ async fn side(last: u8) -> Result<Side> {
         links,
         address: Ipv4Addr::new(192, 0, 2, last).into(),
     })
-}
-
-/// A network namespace that lives as long as the value.
-pub(crate) fn fresh_netns() -> Result<NetNs> {
-    thread::spawn(|| -> Result<NetNs> {
-        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
-        Ok(NetNs::current()?)
-    })
-    .join()
-    .map_err(|_| anyhow!("the thread panicked"))?
 }

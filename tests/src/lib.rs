@@ -6,6 +6,7 @@ pub mod lab;
 mod scene;
 mod sight;
 mod skip;
+pub mod tcp;
 mod wireguard;
 
 pub use binary::pmz_binary;

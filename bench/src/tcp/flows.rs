@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use pmz_cli::playground::netns::NetNs;
+use pmz_tests::tcp::View;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::view::View;
 use crate::lab::Congestion;
 use crate::load::{CHUNK, TIMEOUT, Way};
 

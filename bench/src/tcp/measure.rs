@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pmz_cli::playground::link::{LinkSpec, PipeCounters};
+use pmz_tests::tcp::{Bed, Setting, View};
 use serde::Serialize;
 use tokio::task::block_in_place;
 
-use super::bed::{Bed, Setting};
 use super::cells::{Cell, Course, Link};
 use super::connects;
 use super::flows::{Connected, Ends, Flows};
 use super::goal::Quantity;
 use super::series::Series;
-use super::view::View;
 use crate::lab::Congestion;
 use crate::load::{self, Way};
 use crate::stats::{jain, mean};
@@ -116,7 +115,7 @@ impl Cell {
             link.spec,
             u64::from(run.round),
             run.setting,
-            self.congestion,
+            self.congestion.into(),
         )
         .await
     }
@@ -193,7 +192,7 @@ impl Cell {
     }
 
     async fn clean(&self, run: &Run, way: Way, count: usize) -> Result<Sample> {
-        let bed = Bed::clean(run.setting, self.congestion).await?;
+        let bed = Bed::clean(run.setting, self.congestion.into()).await?;
         block_in_place(|| {
             let ends = ends(&bed, Side::Ours, way, self.congestion);
             let flows = Connected::new(ends, count)?.start()?;
@@ -207,7 +206,7 @@ impl Cell {
     }
 
     async fn round_trips(&self, run: &Run) -> Result<Sample> {
-        let bed = Bed::clean(run.setting, self.congestion).await?;
+        let bed = Bed::clean(run.setting, self.congestion.into()).await?;
         let course = load::Course {
             from: &bed.client,
             to: &bed.service,
@@ -224,7 +223,7 @@ impl Cell {
     }
 
     async fn connects(&self, run: &Run, at_a_time: usize) -> Result<Sample> {
-        let bed = Bed::clean(run.setting, self.congestion).await?;
+        let bed = Bed::clean(run.setting, self.congestion.into()).await?;
         let (from, to) = (&bed.client, &bed.service);
         let connects = block_in_place(|| {
             connects::measure(from, to, bed.ours_at, at_a_time, run.connects_for)

@@ -1,24 +1,21 @@
 //! `pmz-bench tcp`: the agent's TCP beside Linux's, over the same emulated links in the same run.
 
-mod bed;
 mod cells;
 mod connects;
 mod flows;
 mod goal;
-mod harness;
 mod measure;
 mod report;
 mod series;
-mod view;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use pmz_net::nat::TcpStack;
+use pmz_tests::tcp::Setting;
 
 use crate::lab::Congestion;
-use bed::Setting;
 use cells::Cell;
 use measure::Run;
 use report::Report;

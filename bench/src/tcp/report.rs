@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pmz_tests::tcp::Setting;
 use serde::Serialize;
 
-use super::bed::Setting;
 use super::cells::Cell;
 use super::goal::{Goal, Quantity, ratio};
 use super::measure::{Sample, Side};

@@ -255,26 +255,31 @@ impl Worker {
         };
         let key = flow.key;
         let outcome = match &mut flow.kind {
-            Kind::Tcp(tcp) => match tcp.turn(self.now, &self.config, &mut self.outlet) {
-                Outcome::Wait {
-                    deadline,
-                    again,
-                    blocked,
-                } => {
-                    flow.deadline = deadline;
-                    match (blocked, again) {
-                        (true, _) => DatagramOutcome::Blocked,
-                        (false, true) => DatagramOutcome::Again,
-                        (false, false) => DatagramOutcome::Idle,
+            Kind::Tcp(tcp) => {
+                let outcome = tcp.turn(self.now, &self.config, &mut self.outlet);
+                // Some flows last for days.
+                self.counters.add_tcp(tcp.take_counters());
+                match outcome {
+                    Outcome::Wait {
+                        deadline,
+                        again,
+                        blocked,
+                    } => {
+                        flow.deadline = deadline;
+                        match (blocked, again) {
+                            (true, _) => DatagramOutcome::Blocked,
+                            (false, true) => DatagramOutcome::Again,
+                            (false, false) => DatagramOutcome::Idle,
+                        }
+                    }
+                    Outcome::End(end) => {
+                        if let End::TimeWait { seq, ack } = end {
+                            self.time_wait.insert(self.now, key, seq, ack);
+                        }
+                        DatagramOutcome::End
                     }
                 }
-                Outcome::End(end) => {
-                    if let End::TimeWait { seq, ack } = end {
-                        self.time_wait.insert(self.now, key, seq, ack);
-                    }
-                    DatagramOutcome::End
-                }
-            },
+            }
             Kind::Udp(udp) => {
                 let outcome = udp.turn(self.now, &mut self.outlet);
                 flow.deadline = udp.expiry(&self.config);

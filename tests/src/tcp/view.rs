@@ -1,41 +1,56 @@
 //! What Linux says of a TCP socket of its own: `TCP_INFO`, as `ss -ti` shows it.
 
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc;
 use serde::Serialize;
 
 /// Some of `struct tcp_info` in linux/tcp.h. As a sender unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct View {
+pub struct View {
     /// Smoothed round trip, microseconds.
-    pub(crate) rtt_us: u32,
-    pub(crate) min_rtt_us: u32,
+    pub rtt_us: u32,
+    pub min_rtt_us: u32,
     /// Segments that were sent again.
-    pub(crate) retransmits: u32,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_retransmitted: u64,
+    pub retransmits: u32,
+    pub bytes_sent: u64,
+    pub bytes_retransmitted: u64,
     /// How often it saw that segments overtook each other.
-    pub(crate) reorderings: u32,
+    pub reorderings: u32,
     /// Duplicates that the other end reported.
-    pub(crate) dsack_duplicates: u32,
+    pub dsack_duplicates: u32,
     /// Segments acknowledged with congestion experienced.
-    pub(crate) congestion_marks: u32,
+    pub congestion_marks: u32,
     /// Bits per second.
-    pub(crate) delivery_bps: u64,
+    pub delivery_bps: u64,
     /// Congestion window, segments.
-    pub(crate) window: u32,
+    pub window: u32,
     /// Microseconds in which the other end's window held it back.
-    pub(crate) window_limited_us: u64,
+    pub window_limited_us: u64,
     /// As a receiver: round trip, microseconds.
-    pub(crate) receiver_rtt_us: u32,
+    pub receiver_rtt_us: u32,
     /// As a receiver: segments that came out of order.
-    pub(crate) out_of_order: u32,
+    pub out_of_order: u32,
+    /// What both ends agreed on.
+    pub timestamps: bool,
+    pub sack: bool,
+    pub scaling: bool,
+    pub ecn: bool,
+    /// Payload of the largest segment, sent and received, bytes; and what the other end was told.
+    pub segment: u32,
+    pub received_segment: u32,
+    pub told_segment: u32,
+    pub path_mtu: u32,
+    /// Segments acknowledged selectively now.
+    pub sacked: u32,
+    /// Probes of a window that is closed, or of a silent connection, without an answer.
+    pub probes: u8,
+    /// The other end's window, bytes.
+    pub offered_window: u32,
 }
 
-/// Bytes of the structure up to and with `tcpi_rcv_ooopack` (Linux 5.4), rounded up.
+/// Bytes of the structure up to and with `tcpi_snd_wnd` (Linux 5.4).
 const LEN: usize = 232;
 
 impl View {
@@ -43,13 +58,13 @@ impl View {
     ///
     /// # Errors
     /// As getsockopt(2).
-    pub(crate) fn of(stream: &TcpStream) -> io::Result<Self> {
+    pub fn of(stream: &impl AsFd) -> io::Result<Self> {
         let mut info = [0_u8; LEN];
         let mut len = LEN as libc::socklen_t;
         // SAFETY: the descriptor is open, and the kernel writes at most `len` bytes to `info`.
         let result = unsafe {
             libc::getsockopt(
-                stream.as_raw_fd(),
+                stream.as_fd().as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 info.as_mut_ptr().cast(),
@@ -85,6 +100,17 @@ impl View {
             dsack_duplicates: u32_at(216),
             reorderings: u32_at(220),
             out_of_order: u32_at(224),
+            timestamps: info[5] & 1 != 0,
+            sack: info[5] & 2 != 0,
+            scaling: info[5] & 4 != 0,
+            ecn: info[5] & 8 != 0,
+            segment: u32_at(16),
+            received_segment: u32_at(20),
+            told_segment: u32_at(84),
+            path_mtu: u32_at(60),
+            sacked: u32_at(28),
+            probes: info[3],
+            offered_window: u32_at(228),
         }
     }
 }
@@ -92,7 +118,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -109,5 +135,10 @@ mod tests {
         assert!(view.rtt_us > 0 && view.min_rtt_us > 0, "{view:?}");
         assert!(view.rtt_us < 1_000_000, "{view:?}");
         assert!(view.window > 0 && view.window < 1000, "{view:?}");
+        assert!(
+            view.segment > 500 && view.path_mtu > view.segment,
+            "{view:?}"
+        );
+        assert!(view.offered_window > 5000, "{view:?}");
     }
 }

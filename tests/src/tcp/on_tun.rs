@@ -1,8 +1,9 @@
-//! The agent's NAT on a TUN, without tunnel and crypto: what is measured is its TCP.
+//! The agent's NAT on a TUN, without tunnel and crypto: what shows is its TCP.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
@@ -10,8 +11,11 @@ use nix::libc;
 use pmz_cli::playground::netns::NetNs;
 use pmz_net::device::Tun;
 use pmz_net::engine::stop::Stop;
-use pmz_net::nat::{Egress, Frame, Inbox, Nat, NatConfig, PeerId, RunningNat};
-use pmz_net::packet::{Coalescer, GsoKind, MAX_FRAME, VnetHdr};
+use pmz_net::nat::{
+    Egress, Frame, Inbox, Nat, NatConfig, NatCounters, NatSnapshot, PeerId, RunningNat,
+};
+use pmz_net::packet::checksum::transport_ok;
+use pmz_net::packet::{Coalescer, GsoKind, IpView, MAX_FRAME, VNET_HDR_LEN, VnetHdr};
 use tokio::runtime::Handle;
 
 /// There is one client.
@@ -23,26 +27,28 @@ const READ_BATCH: usize = 64;
 const WORTH_A_BUFFER: usize = 4096;
 
 /// A NAT that runs. It ends when dropped.
-pub(crate) struct Harness {
+pub struct NatOnTun {
     nat: Option<RunningNat>,
+    counters: Arc<NatCounters>,
+    mtu: Arc<AtomicU16>,
     stop: Stop,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Harness {
+impl NatOnTun {
     /// Joins a TUN to a NAT whose sockets are in `service`. To be called in a tokio runtime.
-    pub(crate) fn start(
-        tun: Arc<Tun>,
-        service: &NetNs,
-        mtu: u16,
-        config: NatConfig,
-    ) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Where the system has no more threads or descriptors.
+    pub fn start(tun: Arc<Tun>, service: &NetNs, mtu: u16, config: NatConfig) -> Result<Self> {
         let nat = Nat::new(config)?;
+        let mtu = Arc::new(AtomicU16::new(mtu));
         let inbox = nat.inbox();
         let egress = ToTun {
             tun: Arc::clone(&tun),
-            mtu,
+            mtu: Arc::clone(&mtu),
         };
+        let counters = nat.counters();
         // A thread is in the namespace of the one that starts it.
         let nat = service.run(|| nat.start(Box::new(egress)))??;
         let stop = Stop::new()?;
@@ -54,7 +60,7 @@ impl Harness {
         let reader = {
             let stop = stop.clone();
             std::thread::Builder::new()
-                .name("bench-tun".into())
+                .name("nat-tun".into())
                 .spawn(move || {
                     if let Err(error) = from_tun.run(&stop) {
                         eprintln!("the thread that reads the NAT's TUN failed: {error}");
@@ -63,19 +69,29 @@ impl Harness {
         };
         Ok(Self {
             nat: Some(nat),
+            counters,
+            mtu,
             stop,
             reader: Some(reader),
         })
     }
 }
 
-impl Drop for Harness {
+impl NatOnTun {
+    /// What the NAT has counted.
+    pub fn counters(&self) -> NatSnapshot {
+        self.counters.snapshot()
+    }
+
+    /// Its packets to the client are at most so large from now on, in bytes.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.mtu.store(mtu, Ordering::Relaxed);
+    }
+}
+
+impl Drop for NatOnTun {
     fn drop(&mut self) {
         self.stop.stop();
-        if let (Some(nat), true) = (&self.nat, std::env::var_os("DBG").is_some()) {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            eprintln!("{:?}", nat.counters().snapshot());
-        }
         // Whoever waits for space in its inbox learns that there will be none.
         self.nat = None;
         if let Some(reader) = self.reader.take() {
@@ -114,6 +130,11 @@ impl FromTun {
         let plain = VnetHdr::parse(&frame)
             .is_some_and(|header| header.gso == GsoKind::None && !header.needs_csum);
         if plain {
+            let packet = frame.get(VNET_HDR_LEN..).and_then(IpView::parse);
+            if !packet.is_some_and(|packet| transport_ok(&packet)) {
+                // A tunnel would not have let it through, and what stands behind one need not look.
+                return frame;
+            }
             coalescer.push_in_place(&mut frame, &mut |frame| self.push_copy(frame));
             return frame;
         }
@@ -164,7 +185,7 @@ fn recv(tun: &Tun, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 struct ToTun {
     tun: Arc<Tun>,
-    mtu: u16,
+    mtu: Arc<AtomicU16>,
 }
 
 impl Egress for ToTun {
@@ -186,7 +207,7 @@ impl Egress for ToTun {
     fn flush(&mut self) {}
 
     fn mtu(&self, _: PeerId) -> u16 {
-        self.mtu
+        self.mtu.load(Ordering::Relaxed)
     }
 
     /// What the algorithm allows is what is measured.

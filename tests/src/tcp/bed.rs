@@ -1,4 +1,4 @@
-//! The namespaces of one measurement, and what joins them.
+//! The namespaces in which the agent's TCP meets the kernel's, and what joins them.
 //!
 //! | namespace | what is in it |
 //! |---|---|
@@ -11,17 +11,19 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
+use nix::sched::{CloneFlags, unshare};
 use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec};
 use pmz_cli::playground::netlink::{Links, Via};
 use pmz_cli::playground::netns::NetNs;
 use pmz_net::device::{Tun, open_tun};
 use pmz_net::nat::{NatConfig, TcpStack};
+use pmz_net::tcp::Congestion;
 
-use super::harness::Harness;
-use crate::lab::{Congestion, fresh_netns};
+use super::on_tun::NatOnTun;
 
 const LINK: &str = "link0";
 const NAT: &str = "nat0";
@@ -31,28 +33,33 @@ const NAT_QUEUE: u32 = 10_000;
 /// what never leaves the machine.
 const LOCAL: &str = "reno";
 
-/// What all measurements of a run have in common.
+/// What a bed is like beside its link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// Of the link and of the NAT's client, bytes.
-    pub(crate) mtu: u16,
-    pub(crate) ipv6: bool,
+    pub mtu: u16,
+    pub ipv6: bool,
     /// What the NAT ends connections with.
-    pub(crate) stack: TcpStack,
+    pub stack: TcpStack,
 }
 
 /// The namespaces. They go when this is dropped.
-pub(crate) struct Bed {
+pub struct Bed {
     // These use the namespaces, and end first.
-    _harness: Option<Harness>,
-    pub(crate) link: Option<LinkEmulator>,
-    pub(crate) client: NetNs,
-    pub(crate) server: NetNs,
-    pub(crate) service: NetNs,
+    /// The NAT, with the TUN that its packets go through.
+    pub nat: NatOnTun,
+    /// The link; none where the NAT is straight at the client.
+    pub link: Option<LinkEmulator>,
+    /// Where the clients are.
+    pub client: NetNs,
+    /// The link's other end.
+    pub server: NetNs,
+    /// Where what the NAT dials is.
+    pub service: NetNs,
     /// Where the kernel's TCP is at the far end of the link.
-    pub(crate) kernel_at: IpAddr,
+    pub kernel_at: IpAddr,
     /// Where ours is.
-    pub(crate) ours_at: IpAddr,
+    pub ours_at: IpAddr,
 }
 
 /// Which of the addresses.
@@ -65,8 +72,11 @@ enum Place {
 
 impl Bed {
     /// A link between client and server, and behind the server a NAT whose TCP uses this congestion
-    /// control.
-    pub(crate) async fn over_link(
+    /// control. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// Without root, or where the link is nonsense.
+    pub async fn over_link(
         spec: &str,
         seed: u64,
         setting: Setting,
@@ -91,9 +101,9 @@ impl Bed {
         Links::open(&client)?
             .add_route(LINK, services(setting)?, gateway)
             .await?;
-        let (service, harness) = nat_behind(&server, setting, congestion).await?;
+        let (service, nat) = nat_behind(&server, setting, congestion).await?;
         Ok(Self {
-            _harness: Some(harness),
+            nat,
             link: Some(link),
             client,
             server,
@@ -103,15 +113,18 @@ impl Bed {
         })
     }
 
-    /// A NAT straight at the client.
-    pub(crate) async fn clean(setting: Setting, congestion: Congestion) -> Result<Self> {
+    /// A NAT straight at the client. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// Without root.
+    pub async fn clean(setting: Setting, congestion: Congestion) -> Result<Self> {
         let client = fresh_netns()?;
-        let (service, harness) = nat_behind(&client, setting, congestion).await?;
+        let (service, nat) = nat_behind(&client, setting, congestion).await?;
         Links::open(&client)?
             .add_address(NAT, net(setting, Place::Client)?)
             .await?;
         Ok(Self {
-            _harness: Some(harness),
+            nat,
             link: None,
             server: client.clone(),
             client,
@@ -127,7 +140,7 @@ async fn nat_behind(
     netns: &NetNs,
     setting: Setting,
     congestion: Congestion,
-) -> Result<(NetNs, Harness)> {
+) -> Result<(NetNs, NatOnTun)> {
     let service = fresh_netns()?;
     sysctl(&service, "ipv4/tcp_congestion_control", LOCAL)?;
     let links = Links::open(&service)?;
@@ -146,15 +159,31 @@ async fn nat_behind(
     let tun = Arc::new(Tun::new(opened.fd)?);
     let config = NatConfig {
         tcp: setting.stack,
-        congestion: congestion.into(),
+        congestion,
         ..NatConfig::default()
     };
-    let harness = Harness::start(tun, &service, setting.mtu, config)?;
-    Ok((service, harness))
+    let nat = NatOnTun::start(tun, &service, setting.mtu, config)?;
+    Ok((service, nat))
+}
+
+/// A network namespace that lives as long as the value.
+///
+/// # Errors
+/// Without root.
+pub fn fresh_netns() -> Result<NetNs> {
+    thread::spawn(|| -> Result<NetNs> {
+        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        Ok(NetNs::current()?)
+    })
+    .join()
+    .map_err(|_| anyhow!("the thread panicked"))?
 }
 
 /// Sets something below /proc/sys/net in a namespace.
-pub(crate) fn sysctl(netns: &NetNs, path: &str, value: &str) -> Result<()> {
+///
+/// # Errors
+/// Where it is not there or takes another value.
+pub fn sysctl(netns: &NetNs, path: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{path}");
     netns
         .run(|| fs::write(&path, value))?
