@@ -40,10 +40,14 @@ pub(super) struct Chunk {
 /// An episode of loss, or of what looked like it.
 #[derive(Clone, Copy, Debug)]
 struct Episode {
+    /// All before this number was acknowledged when it began.
+    from: u64,
     /// It is over when all before this number is acknowledged.
     point: u64,
     /// The timestamp of the first segment that was sent again in it.
     stamp: Option<u32>,
+    /// What that timestamp tells is known.
+    judged: bool,
     /// Segments that were sent again, and those that the receiver reported to have got twice.
     resent: u64,
     duplicates: u64,

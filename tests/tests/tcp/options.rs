@@ -57,7 +57,7 @@ fn transfers_without(
         let counters = play.bed.nat.counters();
         let up = pair.up(2 * MIB)?;
         // The link alone takes 0.17 s.
-eprintln!("{off:?} {down:?} {up:?} {counters:?}");
+        eprintln!("{off:?} {down:?} {up:?} {counters:?}");
         let most = Duration::from_millis(1500);
         ensure!(
             down < most && up < most,

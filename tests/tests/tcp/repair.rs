@@ -226,12 +226,20 @@ fn the_loss_of_the_last_segments_of_an_upload_is_repaired_before_a_timeout() {
                 continue;
             }
             ensure!(counter(&play.bed.client, "TCPLossProbes")? > 0, "no probe");
-            let all = play.bed.client.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))??;
+            let all = play
+                .bed
+                .client
+                .run(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))??;
             let l: Vec<&str> = all.lines().collect();
-            let nz: Vec<_> = l[0].split(' ').zip(l[1].split(' ')).filter(|(_, v)| *v != "0").collect();
+            let nz: Vec<_> = l[0]
+                .split(' ')
+                .zip(l[1].split(' '))
+                .filter(|(_, v)| *v != "0")
+                .collect();
             ensure!(
                 counter(&play.bed.client, "TCPTimeouts")? == before.1,
-                "a timeout {nz:?} {:?}", pair.view()?
+                "a timeout {nz:?} {:?}",
+                pair.view()?
             );
             return pair.finish();
         }

@@ -54,6 +54,9 @@ impl Sender {
         self.end_tail_probe(now, ack, advanced || newly_delivered > 0);
         if self.is_spurious(ack, advanced, &news) {
             self.undo(now);
+        } else if advanced && let Some(episode) = &mut self.episode {
+            // Only the first acknowledgement after the first retransmission tells (RFC 3522, 3.2).
+            episode.judged |= episode.stamp.is_some();
         }
         if newly_delivered > 0 {
             self.detect_losses(now);
@@ -170,6 +173,7 @@ impl Sender {
         // What was sent again before this episode is not its business.
         if let Some(episode) = &mut self.episode
             && episode.resent > 0
+            && end > episode.from
         {
             episode.duplicates += segments;
         }
@@ -199,6 +203,7 @@ impl Sender {
             return false;
         };
         if advanced
+            && !episode.judged
             && let (Some(first), Some((echo, _))) = (episode.stamp, ack.stamps)
             && echo != 0
             && echo.wrapping_sub(first).cast_signed() < 0
@@ -254,8 +259,10 @@ impl Sender {
         }
         self.phase = Phase::Recovery;
         self.episode = Some(Episode {
+            from: self.una,
             point: self.next,
             stamp: None,
+            judged: false,
             resent: 0,
             duplicates: 0,
             doubt: Doubt::None,

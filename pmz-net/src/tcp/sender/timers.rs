@@ -121,8 +121,10 @@ impl Sender {
         };
         if self.phase == Phase::Open || self.episode.is_none() {
             self.episode = Some(Episode {
+                from: self.una,
                 point: self.next,
                 stamp: None,
+                judged: false,
                 resent: 0,
                 duplicates: 0,
                 doubt,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pmz_net::tcp::{Congestion, Connection, Path, Setup, State, Stock, Syn};
 
 use super::program::Program;
-use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment, distance};
+use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment, complete, distance};
 
 /// Memory, and what is taken in spite of the limit.
 const MEMORY: usize = 1 << 20;
@@ -413,7 +413,7 @@ impl Machine {
         while let Some(written) = self.connection.poll_transmit(instant, &mut self.out) {
             packets += 1;
             assert!(packets < 20_000, "no end of packets");
-            let len = written.header_len + written.payload_len;
+            let len = complete(&self.connection, written, &mut self.out);
             let segment = Segment::read(&self.out[..len]);
             self.sent(segment);
         }
@@ -616,7 +616,8 @@ impl Machine {
             let Some(written) = self.connection.poll_transmit(instant, &mut self.out) else {
                 return;
             };
-            let segment = Segment::read(&self.out[..written.header_len + written.payload_len]);
+            let len = complete(&self.connection, written, &mut self.out);
+            let segment = Segment::read(&self.out[..len]);
             let (start, end) = (segment.seq, segment.seq.wrapping_add(segment.len()));
             self.kept.push((start, end));
             let mut again = true;
