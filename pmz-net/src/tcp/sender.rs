@@ -485,13 +485,19 @@ impl Sender {
     fn resend(&mut self, now: Instant, start: u64, end: u64, rate: Option<u64>, stamp: u32) {
         let in_flight = self.board.in_flight();
         let snapshot = self.delivery.sent(now, in_flight + (end - start), false);
+        // What a segment's timestamp tells is clear only if it had been sent once.
+        let first_once = self
+            .board
+            .first()
+            .is_some_and(|first| first.start == start && !first.again);
         self.board.resend(start, end, now, snapshot);
         self.first_due = false;
         let segments = (end - start).div_ceil(self.segment.max(1));
         self.counters.resent += segments;
         if let Some(episode) = &mut self.episode {
-            if self.stamps {
-                episode.stamp.get_or_insert(stamp);
+            if self.stamps && episode.stamp.is_none() {
+                episode.stamp = Some(stamp);
+                episode.judged |= !first_once;
             }
             episode.resent += segments;
         }

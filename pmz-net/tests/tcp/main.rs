@@ -7,6 +7,7 @@
 mod fuzz;
 mod network;
 mod properties;
+mod rates;
 mod traces;
 mod wire;
 
