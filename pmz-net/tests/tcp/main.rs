@@ -5,6 +5,7 @@
 //! `PMZ_TCP_SEED` chooses other ones.
 
 mod fuzz;
+mod hostile;
 mod network;
 mod properties;
 mod rates;

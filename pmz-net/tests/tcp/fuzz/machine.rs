@@ -573,6 +573,7 @@ impl Machine {
             let n = self.connection.received().len();
             let instant = self.instant();
             self.connection.consume(instant, n);
+            let before = acked;
             self.honest_acknowledgement(acked);
             self.honest_drain(&mut acked);
             if acked == end {
@@ -583,8 +584,10 @@ impl Machine {
                 );
                 return;
             }
-            self.pass_to_timer();
-            self.honest_drain(&mut acked);
+            if acked == before {
+                self.pass_to_timer();
+                self.honest_drain(&mut acked);
+            }
             self.now += Duration::from_millis(100);
         }
         let gone = self.connection.is_reset();
