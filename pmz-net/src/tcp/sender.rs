@@ -156,6 +156,8 @@ pub(super) struct Sender {
     reduced_until: u64,
     /// The next fresh segment tells the receiver that the window was reduced.
     pub(super) tell_reduced: bool,
+    /// The receiver tells what arrived behind a gap (RFC 2018).
+    has_blocks: bool,
     /// Milliseconds of the timestamp option, if it is used.
     stamps: bool,
     counters: Counters,
@@ -223,6 +225,7 @@ impl Sender {
             probe: None,
             reduced_until: 0,
             tell_reduced: false,
+            has_blocks: false,
             stamps: false,
             counters: Counters::default(),
         }
@@ -267,6 +270,11 @@ impl Sender {
     /// Counts bytes that came and were thrown away.
     pub(super) fn refused(&mut self, bytes: u64) {
         self.counters.refused_bytes += bytes;
+    }
+
+    /// The receiver tells what arrived behind a gap.
+    pub(super) fn use_blocks(&mut self) {
+        self.has_blocks = true;
     }
 
     pub(super) fn use_stamps(&mut self) {

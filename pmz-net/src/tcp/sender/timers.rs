@@ -157,7 +157,8 @@ impl Sender {
     /// RFC 8985, 7.2.
     pub(super) fn arm_tail_probe(&mut self, now: Instant) {
         self.timers.tail = None;
-        let quiet = self.phase == Phase::Open
+        let quiet = self.has_blocks
+            && self.phase == Phase::Open
             && self.tail.is_none()
             && self.board.arrived_segments() == 0
             && !self.board.is_empty()

@@ -212,3 +212,18 @@ fn rfc_5681_4_1_after_a_pause_the_first_flight_is_no_larger_than_the_first_of_al
          5039 quiet"
     ));
 }
+
+#[test]
+fn rfc_8985_7_2_without_blocks_the_tail_is_not_probed() {
+    // Nothing would tell whether the probe was for nothing: each would look like a loss.
+    trace(
+        "0  < S 0:0 win 65535 mss 1000
+         0  > S. 0:0 ack 1
+         40 < . 1:1 ack 1 win 65535
+         50 write 2000
+         50-52 > P. 1:2001 ack 1
+         280 quiet
+         290-293 > . 1:1001 ack 1
+         330 < . 1:1 ack 2001 win 65535",
+    );
+}
