@@ -466,6 +466,11 @@ impl Sender {
                 });
             }
         }
+        // Small segments count as full ones: a queue holds so many packets, whatever is in them.
+        let packets = (self.board.segments() - self.board.arrived_segments()) as u64;
+        if size < self.segment && packets * self.segment >= self.congestion_window().max(1) {
+            return Plan::Wait(Reason::Congestion);
+        }
         let whole = size > self.segment && size < available;
         Plan::Fresh(if whole {
             size - size % self.segment

@@ -27,6 +27,9 @@ pub(super) fn scenario(kind: Kind) -> impl Strategy<Value = Scenario> {
         if let Some((asked, answered, times)) = gates {
             request_and_response(&mut ends, asked, answered, times);
         }
+        for end in &mut ends {
+            hurry(&mut end.app);
+        }
         if kind == Kind::Aborted && ends.iter().all(|end| end.app.abort_at.is_none()) {
             ends[0].app.abort_at = Some(0);
         }
@@ -64,6 +67,14 @@ fn request_and_response(ends: &mut [EndSetup; 2], asked: u64, answered: u64, tim
         each: asked,
         allows: answered,
     });
+}
+
+/// A minute of pauses is enough.
+fn hurry(app: &mut AppSetup) {
+    let writes = app.total / app.write as u64 + 1;
+    app.write_pause_us = app.write_pause_us.min(60_000_000 / writes);
+    let reads = 300_000 / app.read as u64 + 1;
+    app.read_pause_us = app.read_pause_us.min(60_000_000 / reads);
 }
 
 fn link(kind: Kind) -> BoxedStrategy<LinkSetup> {
@@ -125,7 +136,7 @@ fn end(kind: Kind) -> BoxedStrategy<EndSetup> {
         _ => Just(64 << 20).boxed(),
     };
     let max_buffer = match kind {
-        Kind::Small => prop_oneof![0..70_000_u64, 0..300_000_u64].boxed(),
+        Kind::Small => prop_oneof![4000..70_000_u64, 4000..300_000_u64].boxed(),
         _ => prop_oneof![Just(8 << 20), 1_000..8_000_000_u64].boxed(),
     };
     let mtu = prop_oneof![Just(1500), Just(1280), 300..9000_u16];
