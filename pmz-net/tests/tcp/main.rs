@@ -4,6 +4,11 @@
 //! `PMZ_TCP_CASES` sets how many cases the properties try, `PMZ_FUZZ_RUNS` how many operations the fuzzer;
 //! `PMZ_TCP_SEED` chooses other ones.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: a failed unwrap is a failed test"
+)]
+
 mod fuzz;
 mod hostile;
 mod network;

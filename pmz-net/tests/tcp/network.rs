@@ -72,12 +72,7 @@ pub(crate) struct Scenario {
 pub(crate) struct Outcome {
     /// When the last byte was read.
     pub(crate) read_at: Duration,
-    /// When both ends were through.
-    pub(crate) finished_at: Duration,
-    pub(crate) packets: [u64; 2],
     pub(crate) counters: [Counters; 2],
-    pub(crate) marked: [u64; 2],
-    pub(crate) aborted: bool,
 }
 
 struct World {
@@ -151,11 +146,7 @@ impl World {
         }
         let outcome = Outcome {
             read_at: read_at.unwrap_or(self.now),
-            finished_at: self.now,
-            packets: [0, 1].map(|i| self.ends[i].watch.packets),
             counters: [0, 1].map(|i| self.ends[i].counters()),
-            marked: [0, 1].map(|i| self.links[i].marked),
-            aborted: self.ends.iter().any(End::was_aborted),
         };
         for end in &mut self.ends {
             end.leave()?;

@@ -62,6 +62,10 @@ fn a_carrier_that_pushes_back_is_filled() {
 fn a_path_without_faults_is_never_waited_for() {
     holds_over(Kind::Clean, |scenario| {
         let outcome = run(scenario)?;
+        let timeouts: u64 = outcome.counters.iter().map(|c| c.timeouts).sum();
+        if timeouts > 0 {
+            return Err(format!("{timeouts} timeouts where nothing was lost"));
+        }
         let bound = strategies::clean_bound(scenario);
         match outcome.read_at <= bound {
             true => Ok(()),

@@ -74,7 +74,6 @@ pub(super) struct Link {
     burst: u32,
     burst_ends: Duration,
     lossless: bool,
-    pub(super) marked: u64,
 }
 
 impl Link {
@@ -88,7 +87,6 @@ impl Link {
             burst: 0,
             burst_ends: Duration::ZERO,
             lossless,
-            marked: 0,
         }
     }
 
@@ -120,13 +118,11 @@ impl Link {
         }
         if self.setup.mark_at.is_some_and(|at| waiting >= at) && segment.ecn == ECT0 {
             segment.ecn = CE;
-            self.marked += 1;
         }
         let mut left = self.leaving.back().copied().unwrap_or(now).max(now);
-        if self.setup.rate > 0 {
-            let bytes = (segment.payload.len() + HEADERS) as u64;
-            left += Duration::from_nanos(bytes * 1_000_000_000 / self.setup.rate);
-        }
+        let bytes = (segment.payload.len() + HEADERS) as u64;
+        let nanos = (bytes * 1_000_000_000).checked_div(self.setup.rate);
+        left += Duration::from_nanos(nanos.unwrap_or(0));
         if left > now {
             self.leaving.push_back(left);
         }
