@@ -158,6 +158,8 @@ pub(super) struct Sender {
     pub(super) tell_reduced: bool,
     /// The receiver tells what arrived behind a gap (RFC 2018).
     has_blocks: bool,
+    /// Duplicate acknowledgements since the last that advanced.
+    repeats: u32,
     /// Milliseconds of the timestamp option, if it is used.
     stamps: bool,
     counters: Counters,
@@ -226,6 +228,7 @@ impl Sender {
             reduced_until: 0,
             tell_reduced: false,
             has_blocks: false,
+            repeats: 0,
             stamps: false,
             counters: Counters::default(),
         }
@@ -253,6 +256,10 @@ impl Sender {
 
     pub(super) fn is_closed(&self) -> bool {
         self.fin.is_some()
+    }
+
+    pub(super) fn window(&self) -> u64 {
+        self.window
     }
 
     pub(super) fn max_window(&self) -> u64 {

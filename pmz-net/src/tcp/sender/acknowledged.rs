@@ -7,6 +7,9 @@ use super::super::reduction::Reduction;
 use super::super::scoreboard::{Sent, State};
 use super::{Doubt, Episode, Path, Sender};
 
+/// RFC 5681, 3.2.
+const DUPLICATES: u32 = 3;
+
 /// An acknowledgement of data that was sent: nothing in it is beyond what was.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Acknowledgement<'a> {
@@ -17,6 +20,8 @@ pub(in super::super) struct Acknowledgement<'a> {
     pub(in super::super) duplicate: Option<(u64, u64)>,
     /// The timestamp that it echoes, and what the clock shows now.
     pub(in super::super) stamps: Option<(u32, u32)>,
+    /// It says what the one before said, and nothing else: a duplicate acknowledgement (RFC 5681, 2).
+    pub(in super::super) repeats: bool,
     /// The receiver reports a congestion mark.
     pub(in super::super) marked: bool,
 }
@@ -58,11 +63,14 @@ impl Sender {
             // Only the first acknowledgement after the first retransmission tells (RFC 3522, 3.2).
             episode.judged |= episode.stamp.is_some();
         }
-        if newly_delivered > 0 {
+        if newly_delivered > 0 && self.has_blocks {
             self.detect_losses(now);
         }
         self.doubt(advanced);
         self.end_episode(now);
+        if !self.has_blocks {
+            self.count_repeats(ack, advanced);
+        }
         self.enter_recovery(now, prior_in_flight);
         if ack.marked {
             self.marked(now, prior_in_flight);
@@ -238,6 +246,24 @@ impl Sender {
                 Doubt::Resent if advanced && fresh => Doubt::Advanced,
                 Doubt::None | Doubt::Resent | Doubt::Advanced => Doubt::None,
             };
+        }
+    }
+
+    /// Where no blocks tell what arrived, three duplicate acknowledgements show that the first segment did not
+    /// (RFC 5681, 3.2), and while it is repaired, one that advances a little shows the next gap (RFC 6582).
+    fn count_repeats(&mut self, ack: &Acknowledgement<'_>, advanced: bool) {
+        let shows_gap = if advanced {
+            self.repeats = 0;
+            self.phase == Phase::Recovery
+        } else {
+            self.repeats += u32::from(ack.repeats && !self.board.is_empty());
+            ack.repeats && self.repeats == DUPLICATES && self.phase == Phase::Open
+        };
+        if shows_gap && self.board.first().is_some_and(|first| !first.again) {
+            let lost = self.board.lose_first();
+            self.delivery.lost(lost);
+            self.newly_lost += lost;
+            self.first_due = true;
         }
     }
 

@@ -227,3 +227,62 @@ fn rfc_8985_7_2_without_blocks_the_tail_is_not_probed() {
          330 < . 1:1 ack 2001 win 65535",
     );
 }
+
+#[test]
+fn rfc_5681_3_2_without_blocks_three_duplicate_acknowledgements_show_a_loss() {
+    for play in [trace, cubic] {
+        play(
+            "0  < S 0:0 win 65535 mss 1000
+             0  > S. 0:0 ack 1
+             40 < . 1:1 ack 1 win 65535
+             50 write 10000
+             50-90 > P. 1:10001 ack 1
+             91 < . 1:1 ack 1 win 65535
+             91 < . 1:1 ack 1 win 65535
+             91 quiet
+             91 < . 1:1 ack 1 win 65535
+             91 > . 1:1001 ack 1
+             92 < . 1:1 ack 1 win 65535
+             131 < . 1:1 ack 10001 win 65535
+             131 counted timeouts 0",
+        );
+    }
+}
+
+#[test]
+fn rfc_6582_3_2_a_partial_acknowledgement_shows_the_next_loss() {
+    for play in [trace, cubic] {
+        play(
+            "0  < S 0:0 win 65535 mss 1000
+             0  > S. 0:0 ack 1
+             40 < . 1:1 ack 1 win 65535
+             50 write 10000
+             50-90 > P. 1:10001 ack 1
+             91 < . 1:1 ack 1 win 65535
+             91 < . 1:1 ack 1 win 65535
+             91 < . 1:1 ack 1 win 65535
+             91 > . 1:1001 ack 1
+             131 < . 1:1 ack 4001 win 65535
+             131-132 > . 4001:5001 ack 1
+             172 < . 1:1 ack 10001 win 65535
+             172 counted timeouts 0",
+        );
+    }
+}
+
+#[test]
+fn rfc_5681_2_a_window_update_is_no_duplicate_acknowledgement() {
+    trace(
+        "0  < S 0:0 win 65535 mss 1000
+         0  > S. 0:0 ack 1
+         40 < . 1:1 ack 1 win 65535
+         50 write 10000
+         50-90 > P. 1:10001 ack 1
+         91 < . 1:1 ack 1 win 60000
+         91 < . 1:1 ack 1 win 60001
+         91 < . 1:1 ack 1 win 60002
+         91 < . 1:1 ack 1 win 60003
+         100 quiet
+         110 < . 1:1 ack 10001 win 65535",
+    );
+}
