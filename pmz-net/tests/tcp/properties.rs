@@ -10,7 +10,7 @@ use crate::network::{Scenario, run};
 use strategies::Kind;
 
 /// Cases of each property where nothing else is said: a few seconds for all.
-const CASES: u32 = 150;
+const CASES: u32 = 300;
 
 fn holds_over(kind: Kind, check: impl Fn(&Scenario) -> Result<(), String>) {
     let cases = crate::number_from("PMZ_TCP_CASES").map_or(CASES, |cases| cases as u32);
