@@ -253,6 +253,9 @@ impl Connection {
         if self.options.stamps {
             self.sender.use_stamps();
         }
+        if self.options.sack {
+            self.sender.use_sack();
+        }
         self.update_segment();
         // A SYN's window is never scaled (RFC 7323, 2.2).
         self.sender.set_window(now, syn.window_len.into());

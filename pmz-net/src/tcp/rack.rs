@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::scoreboard::{Scoreboard, Sent};
+use super::scoreboard::{Scoreboard, Sent, State};
 
 /// Segments that arrived out of order until one before them counts as lost at once, as long as no
 /// reordering was seen (RFC 8985, 6.2 step 4).
@@ -123,6 +123,28 @@ impl Rack {
             due <= now
         });
         (bytes, again)
+    }
+
+    /// As [`Rack::detect`], of the first segment alone.
+    pub(super) fn detect_first(
+        &self,
+        now: Instant,
+        board: &mut Scoreboard,
+        recovering: bool,
+        shortest: Duration,
+        smoothed: Duration,
+    ) -> (u64, Option<Instant>) {
+        let (Some(sent_at), Some(first)) = (self.sent_at, board.first()) else {
+            return (0, None);
+        };
+        if first.state != State::InFlight || first.sent_after(sent_at, self.end) {
+            return (0, None);
+        }
+        let due = first.at + self.rtt + self.window(board, recovering, shortest, smoothed);
+        if due > now {
+            return (0, Some(due));
+        }
+        (board.lose_first(), None)
     }
 
     /// Whether a segment counts as lost when the retransmission timer expires: all that were sent longer ago

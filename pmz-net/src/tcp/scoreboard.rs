@@ -197,6 +197,20 @@ impl Scoreboard {
         }
     }
 
+    /// One segment behind the first has arrived, nobody says which: the one in flight that was sent first
+    /// counts as that, and is shown as it was.
+    pub(super) fn arrive_any(&mut self, mut each: impl FnMut(&Sent)) {
+        let id = match self.oldest {
+            id if id == self.base && id != NONE => self.record(id).newer,
+            id => id,
+        };
+        if id != NONE {
+            let record = *self.record(id);
+            self.set_state(id, State::Arrived);
+            each(&record);
+        }
+    }
+
     /// Marks as lost the segments in flight, the one that was sent first at first, as long as `is_lost`
     /// says so; bytes.
     pub(super) fn lose_oldest(&mut self, mut is_lost: impl FnMut(&Sent) -> bool) -> u64 {
@@ -217,6 +231,18 @@ impl Scoreboard {
     pub(super) fn lose_first(&mut self) -> u64 {
         match self.records.front() {
             Some(record) if record.state == State::InFlight => {
+                let len = record.len();
+                self.set_state(self.base, State::Lost);
+                len
+            }
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Marks the first segment as lost, if it counts as arrived; bytes.
+    pub(super) fn lose_arrived_first(&mut self) -> u64 {
+        match self.records.front() {
+            Some(record) if record.state == State::Arrived => {
                 let len = record.len();
                 self.set_state(self.base, State::Lost);
                 len

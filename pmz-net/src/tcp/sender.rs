@@ -5,6 +5,7 @@
 
 mod acknowledged;
 mod timers;
+mod unselective;
 
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,10 @@ pub(super) struct Sender {
     reduced_until: u64,
     /// The next fresh segment tells the receiver that the window was reduced.
     pub(super) tell_reduced: bool,
+    /// The receiver acknowledges selectively.
+    sack: bool,
+    /// Losses were found among all before this number.
+    recover: u64,
     /// Milliseconds of the timestamp option, if it is used.
     stamps: bool,
     counters: Counters,
@@ -219,6 +224,8 @@ impl Sender {
             probe: None,
             reduced_until: 0,
             tell_reduced: false,
+            sack: false,
+            recover: 0,
             stamps: false,
             counters: Counters::default(),
         }
@@ -246,6 +253,11 @@ impl Sender {
 
     pub(super) fn is_closed(&self) -> bool {
         self.fin.is_some()
+    }
+
+    /// The receiver's window, as it was told last.
+    pub(super) fn window(&self) -> u64 {
+        self.window
     }
 
     pub(super) fn max_window(&self) -> u64 {

@@ -66,7 +66,7 @@ impl Connection {
             self.sender.resend_syn();
             return Ok(());
         }
-        self.acknowledged(now, header, 1, true);
+        self.acknowledged(now, header, 1, true, false);
         self.established();
         self.receiver.acknowledge_now();
         Ok(())
@@ -112,7 +112,8 @@ impl Connection {
         }
         self.heard(now);
         self.take_stamp(header, start);
-        self.take_acknowledgement(now, header, start)?;
+        let bare = payload.is_empty() && !flags.fin;
+        self.take_acknowledgement(now, header, start, bare)?;
         if matches!(
             self.state,
             State::Established | State::FinWait1 | State::FinWait2
@@ -137,7 +138,7 @@ impl Connection {
             if self.active && header.flags.ack {
                 // The other end's SYN-ACK, after both opened at once.
                 self.receiver.acknowledge_now();
-                return self.take_acknowledgement(now, header, 0);
+                return self.take_acknowledgement(now, header, 0, false);
             }
             self.sender.resend_syn();
         } else {
@@ -213,6 +214,7 @@ impl Connection {
         now: Instant,
         header: &Header,
         start: u64,
+        bare: bool,
     ) -> Result<(), BadSegment> {
         let una = self.sender.una();
         let oldest = una.saturating_sub(self.sender.max_window().max(1 << 16));
@@ -238,7 +240,9 @@ impl Connection {
         if tells {
             self.window_told = (start, number);
         }
-        self.acknowledged(now, header, number, tells);
+        let window = u64::from(header.window) << self.their_shift;
+        let repeated = bare && number == una && window == self.sender.window();
+        self.acknowledged(now, header, number, tells, repeated);
         if self.sender.is_fin_acknowledged() {
             self.state = match self.state {
                 State::FinWait1 => State::FinWait2,
@@ -251,7 +255,14 @@ impl Connection {
     }
 
     /// Hands an acknowledgement to the sender, its blocks checked.
-    fn acknowledged(&mut self, now: Instant, header: &Header, number: u64, tells_window: bool) {
+    fn acknowledged(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        number: u64,
+        tells_window: bool,
+        repeated: bool,
+    ) {
         let mut blocks = [(0, 0); 3];
         let mut count = 0;
         let mut duplicate = None;
@@ -279,6 +290,7 @@ impl Connection {
             duplicate,
             stamps: stamps.map(|stamps| (stamps.echo, self.clock.now(now))),
             marked: self.options.ecn && header.flags.ece && !header.flags.syn,
+            repeated,
         };
         self.sender.acknowledged(now, &ack);
         if tells_window {

@@ -171,9 +171,11 @@ fn sums_and_order_hold_whatever_happens() {
                         board.resend(start, end, now, snapshot(now));
                     }
                 }
-                _ => match rng.random_range(0..10) {
+                _ => match rng.random_range(0..12) {
                     0 => board.unlose(),
                     1 => board.renege(),
+                    2 => board.arrive_any(|record| assert_ne!(record.start, una)),
+                    3 => drop(board.lose_arrived_first()),
                     _ => drop(board.lose_first()),
                 },
             }

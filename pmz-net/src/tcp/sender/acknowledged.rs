@@ -19,6 +19,8 @@ pub(in super::super) struct Acknowledgement<'a> {
     pub(in super::super) stamps: Option<(u32, u32)>,
     /// The receiver reports a congestion mark.
     pub(in super::super) marked: bool,
+    /// It says nothing that the one before has not said (RFC 5681, 2).
+    pub(in super::super) repeated: bool,
 }
 
 /// What one acknowledgement showed.
@@ -42,6 +44,9 @@ impl Sender {
         let newly_delivered = self.delivery.delivered() - prior_delivered;
         self.first_due &= !advanced;
         self.una = ack.number;
+        if advanced {
+            self.find_another_gap();
+        }
         self.outgoing.release(ack.number);
 
         let rtt = news.rtt.or_else(|| self.rtt_by_stamps(ack, advanced));
@@ -104,6 +109,7 @@ impl Sender {
     fn take_arrivals(&mut self, now: Instant, ack: &Acknowledgement<'_>) -> News {
         let mut news = News::default();
         let shortest = self.rtt.shortest();
+        let gap = self.tells_of_a_gap(ack);
         let Self {
             board,
             delivery,
@@ -138,6 +144,9 @@ impl Sender {
                 Some(&(_, known)) => board.arrive(known.max(start), end, &mut arrived),
                 None => board.arrive(start, end, &mut arrived),
             }
+        }
+        if gap {
+            board.arrive_any(&mut arrived);
         }
         *seen = [(0, 0); 3];
         for (old, block) in seen.iter_mut().zip(ack.blocks) {
@@ -240,9 +249,12 @@ impl Sender {
         let shortest = self.rtt.shortest().unwrap_or_default();
         let smoothed = self.rtt.smoothed().unwrap_or(shortest);
         let recovering = self.phase != Phase::Open;
-        let (lost, again) = self
-            .rack
-            .detect(now, &mut self.board, recovering, shortest, smoothed);
+        let (rack, board) = (&self.rack, &mut self.board);
+        let (lost, again) = match self.sack {
+            true => rack.detect(now, board, recovering, shortest, smoothed),
+            // What else has arrived is not known well enough.
+            false => rack.detect_first(now, board, recovering, shortest, smoothed),
+        };
         self.delivery.lost(lost);
         self.newly_lost += lost;
         self.arm_reorder(now, again);
@@ -253,6 +265,7 @@ impl Sender {
             return;
         }
         self.phase = Phase::Recovery;
+        self.recover = self.next;
         self.episode = Some(Episode {
             point: self.next,
             stamp: None,

@@ -97,8 +97,9 @@ impl Sender {
         };
         self.counters.timeouts += 1;
         let in_flight = self.board.in_flight();
-        if first.state == super::super::scoreboard::State::Arrived {
-            // What arrived behind a gap that is closed is acknowledged: the receiver has thrown it away.
+        if first.state == super::super::scoreboard::State::Arrived || !self.sack {
+            // What arrived behind a gap that is closed is acknowledged: the receiver has thrown it away. One that
+            // does not tell what arrived may have got nothing.
             self.board.renege();
         }
         let shortest = self.rtt.shortest().unwrap_or_default();
@@ -132,6 +133,7 @@ impl Sender {
             episode.doubt = Doubt::None;
         }
         self.phase = Phase::Loss;
+        self.recover = self.next;
         self.reduction = None;
         self.tail = None;
         self.probe = None;
