@@ -54,10 +54,18 @@ fn transfers_without(
         let view = pair.view()?;
         ensure!(agreed(&view), "{view:?}");
         let down = pair.down(2 * MIB)?;
-        let counters = play.bed.nat.counters();
+        let (link, counters) = (play.down()?, play.bed.nat.counters());
+        // Only the loss of what was sent again is found by nothing else than a timeout.
+        ensure!(
+            link.lost > 5 && counters.tcp_timeouts <= 2,
+            "{link:?} {counters:?}"
+        );
+        if counters.tcp_timeouts == 0 {
+            let most = link.lost + link.dropped + 5;
+            ensure!(counters.tcp_resent <= most, "{link:?} {counters:?}");
+        }
         let up = pair.up(2 * MIB)?;
         // The link alone takes 0.17 s.
-        eprintln!("{off:?} {down:?} {up:?} {counters:?}");
         let most = Duration::from_millis(1500);
         ensure!(
             down < most && up < most,

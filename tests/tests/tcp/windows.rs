@@ -69,7 +69,7 @@ fn a_service_that_does_not_read_closes_the_clients_window_and_opens_it_again() {
                 let (nat, view) = (play.bed.nat.counters(), pair.view()?);
                 ensure!(nat.tcp_refused_bytes == 0, "{nat:?}");
                 ensure!(
-                    view.retransmits == 0 && view.window_limited_us > 0,
+                    view.retransmits <= 3 && view.window_limited_us > 0,
                     "{view:?}"
                 );
                 pair.finish()

@@ -227,6 +227,10 @@ impl Sender {
 
     fn undo(&mut self, now: Instant) {
         self.counters.spurious += 1;
+        if self.phase == Phase::Recovery {
+            // What was sent again for nothing will be reported as a duplicate, but only a round trip later.
+            self.rack.duplicate(self.una, self.next);
+        }
         self.board.unlose();
         self.rack.undo();
         self.first_due = false;
