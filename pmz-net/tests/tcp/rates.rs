@@ -25,13 +25,13 @@ impl Download {
         let bytes_per_second = self.rate / 8;
         let queue = bytes_per_second * self.queue_ms / 1000 / u64::from(MTU);
         let link = LinkSetup {
+            loss: self.loss,
+            jitter_us: self.jitter_us,
             delay_us: 500 * self.round_trip_ms,
             queue: 10_000,
             ..LinkSetup::default()
         };
         let down = LinkSetup {
-            loss: self.loss,
-            jitter_us: self.jitter_us,
             rate: bytes_per_second,
             queue: queue as usize,
             ..link.clone()
@@ -116,7 +116,10 @@ fn random_loss_is_repaired_and_never_taken_for_spurious() {
             "{outcome:?}"
         );
         // What was lost by chance, and what the first seconds made the queue overflow.
-        assert!(counters.resent < outcome.packets[1] / 10, "{outcome:?}");
+        assert!(
+            counters.resent < (download.bytes / 1448) / 10,
+            "{outcome:?}"
+        );
     }
 }
 
@@ -129,5 +132,27 @@ fn packets_that_overtake_each_other_are_rarely_sent_again() {
     let (share, outcome) = download.run(1);
     assert!(share > 0.7, "{share} {outcome:?}");
     let counters = outcome.counters[1];
-    assert!(counters.resent < outcome.packets[1] / 15, "{outcome:?}");
+    assert!(
+        counters.resent < (download.bytes / 1448) / 15,
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn loss_and_disorder_both_ways_cost_little() {
+    let download = Download {
+        loss: 20,
+        jitter_us: 10_000,
+        bytes: 30_000_000,
+        ..long_path(Congestion::Bbr)
+    };
+    let (share, outcome) = download.run(1);
+    assert!(share > 0.7, "{share} {outcome:?}");
+    let counters = outcome.counters[1];
+    assert_eq!(
+        (counters.spurious, counters.timeouts),
+        (0, 0),
+        "{outcome:?}"
+    );
+    assert!(counters.resent < download.bytes / 1448 / 15, "{outcome:?}");
 }

@@ -11,6 +11,26 @@ use super::{BadSegment, Connection, State, Syn};
 /// window is larger).
 const PLAUSIBLE: u64 = 1 << 30;
 
+/// A segment may be so much older, by its timestamp's clock, than the latest one in order: one that was sent
+/// again, and so fills a gap, may have overtaken it. RFC 7323 would have it thrown away, and the sender takes
+/// it for lost. Sequence numbers need far longer than these milliseconds to come round.
+const OVERTAKEN: i32 = 100;
+
+/// What the sack option says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    blocks: [(u64, u64); 3],
+    count: usize,
+    /// What arrived twice.
+    duplicate: Option<(u64, u64)>,
+}
+
+impl Told {
+    fn blocks(&self) -> &[(u64, u64)] {
+        &self.blocks[..self.count]
+    }
+}
+
 /// Where a segment lies, in counted numbers.
 #[derive(Clone, Copy)]
 struct Place {
@@ -163,7 +183,7 @@ impl Connection {
     fn is_stale(&self, header: &Header) -> bool {
         self.options.stamps
             && header.timestamps.is_some_and(|stamps| {
-                stamps.value.wrapping_sub(self.recent_stamp).cast_signed() < 0
+                stamps.value.wrapping_sub(self.recent_stamp).cast_signed() < -OVERTAKEN
             })
     }
 
@@ -204,6 +224,7 @@ impl Connection {
         if let Some(stamps) = header.timestamps
             && self.options.stamps
             && start <= self.receiver.acknowledged()
+            && stamps.value.wrapping_sub(self.recent_stamp).cast_signed() > 0
         {
             self.recent_stamp = stamps.value;
         }
@@ -232,6 +253,20 @@ impl Connection {
             self.established();
         }
         if number < una {
+            // Overtaken by a later one: what it says of data behind gaps may stand in no other, since there is
+            // room for three blocks only.
+            let told = self.blocks(header, number);
+            if !told.blocks().is_empty() {
+                let ack = Acknowledgement {
+                    number: una,
+                    blocks: told.blocks(),
+                    duplicate: told.duplicate,
+                    repeats: false,
+                    stamps: None,
+                    marked: false,
+                };
+                self.sender.acknowledged(now, &ack);
+            }
             return Ok(());
         }
         let (told_seq, told_ack) = self.window_told;
@@ -255,6 +290,30 @@ impl Connection {
         Ok(())
     }
 
+    /// The blocks of an acknowledgement of `number`, checked.
+    fn blocks(&self, header: &Header, number: u64) -> Told {
+        let mut told = Told::default();
+        if !self.options.sack {
+            return told;
+        }
+        let (una, next) = (self.sender.una(), self.sender.next());
+        let blocks = header.sack.iter().flatten();
+        let blocks = blocks.filter_map(|block| read_block(self.ours, *block, number, next));
+        for (index, block) in blocks.enumerate() {
+            let again = block.1 <= number
+                || (index == 0 && encloses(&header.sack, self.ours, number, block));
+            if again {
+                if index == 0 {
+                    told.duplicate = Some(block);
+                }
+            } else if block.0 >= number && block.1 > una {
+                told.blocks[told.count] = (block.0.max(una), block.1);
+                told.count += 1;
+            }
+        }
+        told
+    }
+
     /// Hands an acknowledgement to the sender, its blocks checked.
     fn acknowledged(
         &mut self,
@@ -264,31 +323,12 @@ impl Connection {
         tells_window: bool,
         repeats: bool,
     ) {
-        let mut blocks = [(0, 0); 3];
-        let mut count = 0;
-        let mut duplicate = None;
-        if self.options.sack {
-            let told = header.sack.iter().flatten();
-            let told =
-                told.filter_map(|block| read_block(self.ours, *block, number, self.sender.next()));
-            for (index, block) in told.enumerate() {
-                let again = block.1 <= number
-                    || (index == 0 && encloses(&header.sack, self.ours, number, block));
-                if again {
-                    if index == 0 {
-                        duplicate = Some(block);
-                    }
-                } else if block.0 >= number {
-                    blocks[count] = block;
-                    count += 1;
-                }
-            }
-        }
+        let told = self.blocks(header, number);
         let stamps = header.timestamps.filter(|_| self.options.stamps);
         let ack = Acknowledgement {
             number,
-            blocks: &blocks[..count],
-            duplicate,
+            blocks: told.blocks(),
+            duplicate: told.duplicate,
             repeats,
             stamps: stamps.map(|stamps| (stamps.echo, self.clock.now(now))),
             marked: self.options.ecn && header.flags.ece && !header.flags.syn,

@@ -46,12 +46,22 @@ fn rfc_7323_5_3_paws_an_older_timestamp_is_an_old_segment() {
         "20 < P. 1:2001 ack 1 win 65535 ts 5/10
          20 > . 1:1 ack 2001
          30 reader off
-         30 < P. 2001:3001 ack 1 win 65535 ts 4294967292/10
+         30 < P. 2001:3001 ack 1 win 65535 ts 4294967191/10
          30 > . 1:1 ack 2001 ts 30/5
          30 unread 0
          40 < P. 2001:3001 ack 1 win 65535 ts 5/10
          50 > . 1:1 ack 3001
          50 unread 1000",
+    );
+}
+
+#[test]
+fn a_segment_that_one_sent_again_has_overtaken_is_not_an_old_one() {
+    open(
+        "20 < P. 1:2001 ack 1 win 65535 ts 5/10
+         20 > . 1:1 ack 2001
+         30 < P. 2001:4001 ack 1 win 65535 ts 4294967292/10
+         30 > . 1:1 ack 4001 ts 30/5",
     );
 }
 
