@@ -227,25 +227,42 @@ impl Scoreboard {
 
     /// Nothing was lost after all.
     pub(super) fn unlose(&mut self) {
-        for index in 0..self.records.len() {
-            if self.lost == 0 {
-                break;
-            }
-            if self.records[index].state == State::Lost {
-                let id = self.base + index as Id;
-                self.set_state(id, State::InFlight);
-            }
-        }
+        self.all_in_flight(State::Lost);
     }
 
     /// Forgets selective acknowledgements, which a receiver may take back (RFC 2018, 8): all that had
     /// arrived is in flight again.
     pub(super) fn renege(&mut self) {
-        for index in 0..self.records.len() {
-            if self.records[index].state == State::Arrived {
-                let id = self.base + index as Id;
-                self.set_state(id, State::InFlight);
+        self.all_in_flight(State::Arrived);
+    }
+
+    /// All that are in this state are in flight. The links are made anew: each by itself would be looked for
+    /// from the end, which a peer that asks for it could make expensive.
+    fn all_in_flight(&mut self, from: State) {
+        let mut bytes = 0;
+        for record in &mut self.records {
+            if record.state == from {
+                record.state = State::InFlight;
+                bytes += record.len();
             }
+        }
+        if bytes == 0 {
+            return;
+        }
+        self.account(from, bytes, false);
+        self.account(State::InFlight, bytes, true);
+        if from == State::Arrived {
+            self.arrived_segments = 0;
+        }
+        let numbered = (self.base..).zip(&self.records);
+        let in_flight = numbered.filter(|(_, record)| record.state == State::InFlight);
+        let mut order: Vec<(Instant, u64, Id)> = in_flight
+            .map(|(id, record)| (record.at, record.end, id))
+            .collect();
+        order.sort_unstable();
+        (self.oldest, self.newest) = (NONE, NONE);
+        for (_, _, id) in order {
+            self.link(id);
         }
     }
 

@@ -181,3 +181,28 @@ fn sums_and_order_hold_whatever_happens() {
         }
     }
 }
+
+#[test]
+fn taking_back_many_losses_takes_no_time() {
+    let start = Instant::now();
+    let mut board = Scoreboard::new();
+    let count = 40_000;
+    for i in 0..count {
+        let at = start + u32::try_from(i).unwrap() * MS;
+        board.push(1 + i, 2 + i, at, snapshot(at));
+    }
+    let half = start + 20_000 * MS;
+    assert_eq!(board.lose_oldest(|record| record.at < half), count / 2);
+    let before = Instant::now();
+    board.unlose();
+    // One by one, each would be put behind 20,000 others.
+    assert!(before.elapsed() < 200 * MS, "{:?}", before.elapsed());
+    assert_eq!((board.in_flight(), board.lost()), (count, 0));
+    assert_eq!(board.oldest().map(|record| record.start), Some(1));
+    let mut order = Vec::new();
+    board.lose_oldest(|record| {
+        order.push(record.start);
+        true
+    });
+    assert!(order.is_sorted() && order.len() == count as usize);
+}
