@@ -23,6 +23,9 @@ pub(super) use acknowledged::Acknowledgement;
 
 /// Segments that one connection may have in flight: small writes must not fill the memory with records.
 const MAX_SEGMENTS: usize = 16 << 10;
+/// So many windows may be in the buffer: one on its way, one that arrived behind a gap, one more where what was
+/// to fill the gap got lost as well, and one to be sent.
+const BUFFERED_WINDOWS: u64 = 4;
 /// Bytes that the application may give ahead of what is sent, however small the window is.
 const MIN_BUFFER: u64 = 128 << 10;
 
@@ -339,7 +342,7 @@ impl Sender {
             Path::Datagrams => self
                 .controller
                 .window()
-                .saturating_mul(2)
+                .saturating_mul(BUFFERED_WINDOWS)
                 .max(MIN_BUFFER)
                 .min(most),
         };

@@ -78,6 +78,11 @@ impl Sender {
                 self.timers.timeout = None;
             }
         }
+        // What RACK is about to find lost needs no timeout (RFC 8985, 8: one timer for both).
+        if let Some(sooner) = self.timers.reorder {
+            let timeout = &mut self.timers.timeout;
+            *timeout = timeout.map(|at| at.max(sooner + REORDER_TICK));
+        }
         if self.timers.timeout.is_some_and(|at| at <= now) {
             self.timers.timeout = None;
             self.expire(now);
