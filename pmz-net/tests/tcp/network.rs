@@ -92,7 +92,7 @@ struct World {
 pub(crate) fn run(scenario: &Scenario) -> Result<Outcome, String> {
     let start = Instant::now();
     let mut seeds = StdRng::seed_from_u64(scenario.seed);
-    let mut ends = End::pair(start, scenario, &mut seeds);
+    let mut ends = End::pair(scenario, &mut seeds);
     let links = scenario.links.clone();
     let links = links.map(|setup| Link::new(setup, scenario.stream, &mut seeds));
     ends[0].connect(start);
@@ -182,7 +182,7 @@ impl World {
         for from in [0, 1] {
             moved |= self.ends[from].work(instant, self.now)?;
             while !(scenario.stream && self.links[from].is_full(self.now)) {
-                let Sent::Packet(segments) = self.ends[from].transmit(instant, self.now)? else {
+                let Sent::Packet(segments) = self.ends[from].transmit(instant)? else {
                     break;
                 };
                 moved = true;
@@ -209,7 +209,7 @@ impl World {
         };
         for (end, link) in self.ends.iter_mut().zip(&mut self.links) {
             sooner(link.next_arrival());
-            sooner(end.next_work(instant, self.now));
+            sooner(end.next_work(self.now));
             let timer = end.timer(instant);
             let timer = timer.map(|at| at.saturating_duration_since(self.start));
             if scenario.stream && link.is_full(self.now) {

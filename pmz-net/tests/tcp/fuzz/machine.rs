@@ -1,13 +1,17 @@
 //! A connection that is fed operations, and what must hold after each.
 
+mod honest;
+mod hostile;
+mod watch;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pmz_net::tcp::{Congestion, Connection, Path, Setup, State, Stock, Syn};
+use pmz_net::tcp::{Congestion, Connection, Path, Setup, Stock, Syn};
 
 use super::program::Program;
-use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment, complete, distance};
+use crate::wire::{ACK, SYN, Segment};
 
 /// Memory, and what is taken in spite of the limit.
 const MEMORY: usize = 1 << 20;
@@ -251,123 +255,6 @@ impl Machine {
         self.check();
     }
 
-    fn segment(&mut self, program: &mut Program<'_>) -> Segment {
-        let size = self.size().max(1);
-        let kind = program.byte();
-        let flags = match kind % 16 {
-            0..=10 => ACK,
-            11 => ACK | PSH,
-            12 => ACK | FIN,
-            13 => program.choose(&[RST, RST | ACK, SYN, SYN | ACK]),
-            _ => program.byte() | if kind & 16 == 0 { ACK } else { 0 },
-        };
-        let seq_base = match kind >> 5 {
-            0..=4 => self.told,
-            5 => self.told_right,
-            6 => self.given,
-            _ => self.told.wrapping_add(10 * size),
-        };
-        let ack_base = match program.byte() % 4 {
-            0 | 1 => self.acked,
-            2 => self.next,
-            _ => self
-                .acked
-                .wrapping_add((self.next.wrapping_sub(self.acked)) / 2),
-        };
-        let len = match program.byte() % 16 {
-            0..=7 => 0,
-            8 => 1,
-            9 => u32::from(program.byte()),
-            10..=13 => size.min(9000),
-            14 => 2 * size.min(9000),
-            _ => program.word() % 60_000,
-        };
-        let mut segment = Segment {
-            flags,
-            seq: seq_base.wrapping_add(program.offset(size)),
-            ack: ack_base.wrapping_add(program.offset(size)),
-            window: program.choose(&[65_535, 0, 1, 100, 1000, 1500, 20_000, 65_535]),
-            payload: vec![0x5a; len as usize],
-            ecn: program.byte() % 4,
-            ..Segment::default()
-        };
-        if self.stamps || program.one_in(8) {
-            let value = self.echo.wrapping_add(program.offset(1000));
-            segment.stamps = Some((value, self.stamp.wrapping_sub(program.offset(10))));
-        }
-        for _ in 0..program.choose(&[0_u8, 0, 0, 1, 1, 2, 3, 4]) {
-            let start = self.acked.wrapping_add(program.offset(size));
-            let end = match program.byte() % 4 {
-                0 | 1 => start.wrapping_add(program.offset(size)),
-                2 => self.next,
-                _ => start.wrapping_add(size),
-            };
-            segment.sack.push((start, end));
-        }
-        if segment.stamps.is_some() {
-            segment.sack.truncate(3);
-        }
-        if program.one_in(16) {
-            segment.raw_options = (0..program.byte() % 40).map(|_| program.byte()).collect();
-        }
-        if program.one_in(16) {
-            segment.mss = Some(program.word() as u16);
-        }
-        segment
-    }
-
-    fn feed(&mut self, segment: &Segment) {
-        let packet = segment.packet(self.addresses[1], self.addresses[0]);
-        self.feed_damaged(segment, &packet);
-    }
-
-    fn feed_damaged(&mut self, segment: &Segment, packet: &[u8]) {
-        let intact = Segment::read_hostile(packet);
-        for told in intact.iter().chain([segment]) {
-            self.note(told);
-        }
-        if std::env::var_os("PMZ_TCP_TRACE").is_some() {
-            println!(
-                "{:?} <- {segment:?} {:?}",
-                self.now,
-                intact.as_ref() == Some(segment)
-            );
-        }
-        self.inputs += 1;
-        self.fed += packet.len() as u64;
-        let (instant, reads) = (self.instant(), self.reads);
-        let mut taken = 0;
-        let _ = self
-            .connection
-            .handle_segment(instant, packet, &mut |bytes| {
-                let n = if reads { bytes.len() } else { 0 };
-                taken += n as u64;
-                n
-            });
-        self.read += taken;
-        self.drain();
-    }
-
-    /// What the endpoint may believe of it.
-    fn note(&mut self, segment: &Segment) {
-        let behind = distance(self.next, segment.ack);
-        if segment.has(ACK) && (0..1 << 30).contains(&behind) {
-            if distance(segment.ack, self.acked) > 0 {
-                self.acked = segment.ack;
-            }
-            let shift = if segment.has(SYN) { 0 } else { self.shift };
-            let right = segment.ack.wrapping_add(u32::from(segment.window) << shift);
-            if distance(right, self.right) > 0 {
-                self.right = right;
-            }
-        }
-        let end = segment.seq.wrapping_add(segment.len());
-        let near = distance(segment.seq, self.told).abs() <= 1 << 29;
-        if near && distance(end, self.given) > 0 {
-            self.given = end;
-        }
-    }
-
     fn pass(&mut self, time: Duration) {
         let to = self.now + time;
         while let Some(at) = self.timer().filter(|at| *at <= to) {
@@ -406,109 +293,6 @@ impl Machine {
         self.written += n as u64;
     }
 
-    /// Takes everything that is to go out; packets.
-    fn drain(&mut self) -> u64 {
-        let mut packets = 0;
-        let instant = self.instant();
-        while let Some(written) = self.connection.poll_transmit(instant, &mut self.out) {
-            packets += 1;
-            assert!(packets < 20_000, "no end of packets");
-            let len = complete(&self.connection, written, &mut self.out);
-            let segment = Segment::read(&self.out[..len]);
-            self.sent(segment);
-        }
-        packets
-    }
-
-    fn sent(&mut self, segment: Segment) {
-        if std::env::var_os("PMZ_TCP_TRACE").is_some() {
-            println!("{:?} -> {segment:?}", self.now);
-        }
-        self.packets += 1;
-        self.sent_anything = true;
-        if segment.has(SYN) {
-            self.our_shift = segment.scale.unwrap_or(0);
-        }
-        let end = segment.seq.wrapping_add(segment.len());
-        if segment.has(RST) {
-            self.resets += 1;
-            assert_eq!(self.resets, 1, "one reset is enough");
-            self.last = Some(segment);
-            return;
-        }
-        assert!(self.resets == 0, "a word after the reset");
-        if !segment.payload.is_empty() {
-            let beyond = distance(end, self.right);
-            // A FIN behind the payload may stand there.
-            assert!(beyond <= 0, "{beyond} bytes beyond the window: {segment:?}");
-            let first = u64::from(segment.seq.wrapping_sub(OURS.wrapping_add(1)));
-            for (byte, at) in segment.payload.iter().zip(first..) {
-                assert!(at < self.written, "a byte that nobody wrote");
-                assert_eq!(*byte, at as u8 ^ 0x33, "byte {at}");
-            }
-        } else if segment.len() == 0 {
-            self.bare += 1;
-        }
-        if distance(end, self.next) > 0 {
-            self.next = end;
-        }
-        if let Some((value, echo)) = segment.stamps {
-            self.stamp = value;
-            self.echo = echo;
-        }
-        if segment.has(ACK) {
-            let before = std::mem::replace(&mut self.told, segment.ack);
-            let known = before != THEIRS.wrapping_add(1) || self.packets > 1;
-            assert!(
-                !known || distance(self.told, before) >= 0,
-                "acknowledges less"
-            );
-            assert!(
-                distance(self.told, self.given) <= 0,
-                "acknowledges {} of {}",
-                self.told.wrapping_sub(THEIRS),
-                self.given.wrapping_sub(THEIRS),
-            );
-            let shift = if segment.has(SYN) {
-                0
-            } else {
-                self.shift_told()
-            };
-            let right = segment.ack.wrapping_add(u32::from(segment.window) << shift);
-            assert!(
-                distance(right, self.told_right) >= 0,
-                "takes the window back"
-            );
-            self.told_right = right;
-        }
-        self.last = Some(segment);
-    }
-
-    /// Our windows are scaled only if the peer's are.
-    fn shift_told(&self) -> u8 {
-        if self.scaled { self.our_shift } else { 0 }
-    }
-
-    fn check(&mut self) {
-        let instant = self.instant();
-        if self.timer().is_some_and(|at| at <= self.now) && self.drain() == 0 {
-            let still = self.timer().is_some_and(|at| at <= self.now);
-            assert!(!still, "always now: {:?}", self.connection);
-        }
-        let used = self.stock.used();
-        assert!(used <= MEMORY + RESERVED, "{used} bytes of memory");
-        let answers = self.inputs + self.wakes + 2 * self.written / 16 + 100;
-        assert!(
-            self.bare <= answers,
-            "{} acknowledgements of {}",
-            self.bare,
-            self.inputs
-        );
-        assert!(self.read <= self.fed, "bytes out of nothing");
-        let _ = self.connection.owes_acknowledgement(instant);
-        let _ = self.connection.bare_acknowledgement();
-    }
-
     /// Where the connection is, roughly.
     pub(super) fn situation(&mut self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -544,97 +328,5 @@ impl Machine {
         .hash(&mut hasher);
         self.connection.awaits_acknowledgement().hash(&mut hasher);
         hasher.finish()
-    }
-
-    /// From now on the peer is honest: it gets everything that was written, unless the connection is gone.
-    pub(super) fn finish(&mut self) {
-        let handshake = !self.connection.is_established();
-        let over = matches!(self.connection.state(), State::Closed | State::TimeWait);
-        if over || self.aborted || handshake || self.connection.is_reset() {
-            return;
-        }
-        self.connection.close();
-        self.closed = true;
-        self.reads = true;
-        let end = OURS.wrapping_add(self.written as u32).wrapping_add(2);
-        // What the peer knows of its own timestamps may be old: the answer to a probe tells.
-        self.pass(Duration::from_secs(2));
-        let probe = Segment {
-            flags: ACK,
-            seq: self.told.wrapping_sub(1),
-            ack: self.acked,
-            stamps: self.stamps.then_some((self.echo, self.stamp)),
-            ..Segment::default()
-        };
-        self.feed(&probe);
-        let mut acked = self.acked;
-        let until = self.now + PATIENCE;
-        while self.now < until && !self.connection.is_reset() {
-            let n = self.connection.received().len();
-            let instant = self.instant();
-            self.connection.consume(instant, n);
-            let before = acked;
-            self.honest_acknowledgement(acked);
-            self.honest_drain(&mut acked);
-            if acked == end {
-                self.honest_acknowledgement(acked);
-                assert!(
-                    !self.connection.awaits_acknowledgement(),
-                    "all was acknowledged"
-                );
-                return;
-            }
-            if acked == before {
-                self.pass_to_timer();
-                self.honest_drain(&mut acked);
-            }
-            self.now += Duration::from_millis(100);
-        }
-        let gone = self.connection.is_reset();
-        assert!(gone, "{acked} of {end} in an hour: {:?}", self.connection);
-    }
-
-    fn honest_acknowledgement(&mut self, acked: u32) {
-        let segment = Segment {
-            flags: ACK,
-            // Behind all that was said before: else its window would be an old one.
-            seq: self.told_right,
-            ack: acked,
-            window: 60_000,
-            stamps: self.stamps.then_some((self.echo, self.stamp)),
-            ..Segment::default()
-        };
-        self.note(&segment);
-        let packet = segment.packet(self.addresses[1], self.addresses[0]);
-        let instant = self.instant();
-        self.inputs += 1;
-        let _ = self
-            .connection
-            .handle_segment(instant, &packet, &mut |bytes| bytes.len());
-    }
-
-    fn honest_drain(&mut self, acked: &mut u32) {
-        let instant = self.instant();
-        for _ in 0..20_000 {
-            let Some(written) = self.connection.poll_transmit(instant, &mut self.out) else {
-                return;
-            };
-            let len = complete(&self.connection, written, &mut self.out);
-            let segment = Segment::read(&self.out[..len]);
-            let (start, end) = (segment.seq, segment.seq.wrapping_add(segment.len()));
-            self.kept.push((start, end));
-            let mut again = true;
-            while std::mem::take(&mut again) {
-                for &(start, end) in &self.kept {
-                    if distance(start, *acked) <= 0 && distance(end, *acked) > 0 {
-                        *acked = end;
-                        again = true;
-                    }
-                }
-                self.kept.retain(|(_, end)| distance(*end, *acked) > 0);
-            }
-            self.sent(segment);
-        }
-        panic!("no end of packets");
     }
 }

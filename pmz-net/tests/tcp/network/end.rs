@@ -38,14 +38,13 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn pair(now: Instant, scenario: &Scenario, seeds: &mut StdRng) -> [Self; 2] {
+    pub(super) fn pair(scenario: &Scenario, seeds: &mut StdRng) -> [Self; 2] {
         let texts = match scenario.v6 {
             false => ["10.1.0.2:4000", "10.96.0.1:80"],
             true => ["[fd00:1::2]:4000", "[fd00:96::1]:80"],
         };
         let addresses: [SocketAddr; 2] = texts.map(|text| text.parse().unwrap());
         let aborts = scenario.ends.iter().any(|end| end.app.abort_at.is_some());
-        let _ = now;
         [0, 1].map(|i| {
             let setup = scenario.ends[i].clone();
             Self {
@@ -175,7 +174,7 @@ impl End {
         Ok(read || wrote)
     }
 
-    pub(super) fn next_work(&mut self, _: Instant, now: Duration) -> Option<Duration> {
+    pub(super) fn next_work(&mut self, now: Duration) -> Option<Duration> {
         let connection = self.connection.as_mut()?;
         let room = !connection.room().is_empty();
         connection.commit(0);
@@ -191,7 +190,7 @@ impl End {
     }
 
     /// What the connection sends next, cut as it goes over the wire.
-    pub(super) fn transmit(&mut self, instant: Instant, now: Duration) -> Result<Sent, String> {
+    pub(super) fn transmit(&mut self, instant: Instant) -> Result<Sent, String> {
         let Some(connection) = &mut self.connection else {
             return Ok(Sent::Nothing);
         };
@@ -210,7 +209,7 @@ impl End {
         }
         let closed = self.app.closed;
         self.watch
-            .sends(now, &segment, closed)
+            .sends(&segment, closed)
             .map_err(|error| format!("{} sent {segment:?}: {error}", self.name))?;
         Ok(Sent::Packet(segment.cut(size)))
     }

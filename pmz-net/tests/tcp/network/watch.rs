@@ -1,7 +1,5 @@
 //! What one end may say, by what it has heard. Sequence numbers are counted from the SYN's on.
 
-use std::time::Duration;
-
 use super::app::pattern;
 use super::ensure;
 use crate::wire::{ACK, FIN, RST, SYN, Segment, distance};
@@ -119,12 +117,7 @@ impl Watch {
     }
 
     /// This end sends a segment, not cut yet.
-    pub(super) fn sends(
-        &mut self,
-        _: Duration,
-        segment: &Segment,
-        closed: bool,
-    ) -> Result<(), String> {
+    pub(super) fn sends(&mut self, segment: &Segment, closed: bool) -> Result<(), String> {
         self.packets += 1;
         if segment.has(SYN) {
             ensure!(
