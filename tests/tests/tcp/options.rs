@@ -15,6 +15,7 @@ fn linux_and_the_agent_agree_on_every_option_over_both_families() {
     for (ipv6, headers) in [(false, 40), (true, 60)] {
         Stage::link("delay=2ms,rate=200mbit")
             .ipv6(ipv6)
+            .timed()
             .play("options", move |play| {
                 let pair = Pair::new(&play.bed)?;
                 let view = pair.view()?;
