@@ -9,9 +9,11 @@
 //! The NAT's packets go through a TUN in `server`, or, where there is no link, in `client`.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
@@ -29,6 +31,8 @@ const LINK: &str = "link0";
 const NAT: &str = "nat0";
 /// Packets that may stand before the NAT's TUN.
 const NAT_QUEUE: u32 = 10_000;
+/// A route is there within this.
+const ROUTE: Duration = Duration::from_secs(5);
 /// What the NAT's own sockets use: one that every kernel lets a namespace have, and that does not pace
 /// what never leaves the machine.
 const LOCAL: &str = "reno";
@@ -102,14 +106,19 @@ impl Bed {
             .add_route(LINK, services(setting)?, gateway)
             .await?;
         let (service, nat) = nat_behind(&server, setting, congestion).await?;
+        let ours_at = address(setting, Place::Service);
+        let kernel_at = address(setting, Place::Server);
+        reaches(&client, address(setting, Place::Client), ours_at).await?;
+        reaches(&server, kernel_at, ours_at).await?;
+        reaches(&service, ours_at, ours_at).await?;
         Ok(Self {
             nat,
             link: Some(link),
             client,
             server,
             service,
-            kernel_at: address(setting, Place::Server),
-            ours_at: address(setting, Place::Service),
+            kernel_at,
+            ours_at,
         })
     }
 
@@ -123,6 +132,9 @@ impl Bed {
         Links::open(&client)?
             .add_address(NAT, net(setting, Place::Client)?)
             .await?;
+        let ours_at = address(setting, Place::Service);
+        reaches(&client, address(setting, Place::Client), ours_at).await?;
+        reaches(&service, ours_at, ours_at).await?;
         Ok(Self {
             nat,
             link: None,
@@ -130,7 +142,7 @@ impl Bed {
             client,
             service,
             kernel_at: address(setting, Place::Client),
-            ours_at: address(setting, Place::Service),
+            ours_at,
         })
     }
 }
@@ -164,6 +176,48 @@ async fn nat_behind(
     };
     let nat = NatOnTun::start(tun, &service, setting.mtu, config)?;
     Ok((service, nat))
+}
+
+/// Waits until a namespace has its own address, and a route to another: IPv6 takes both into use a while after
+/// they were set.
+async fn reaches(netns: &NetNs, own: IpAddr, at: IpAddr) -> Result<()> {
+    let any: IpAddr = match at {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let start = Instant::now();
+    loop {
+        let route = netns.run(|| {
+            if !is_local(own)? {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
+            // Sends nothing.
+            UdpSocket::bind((any, 0))?.connect((at, 9))
+        })?;
+        match route {
+            Ok(()) => return Ok(()),
+            Err(error) if start.elapsed() > ROUTE => {
+                return Err(error).with_context(|| format!("no route to {at}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Whether packets to this address would be taken for this namespace's own.
+fn is_local(address: IpAddr) -> io::Result<bool> {
+    // linux/ipv6_route.h
+    const LOCAL: u32 = 0x8000_0000;
+    let IpAddr::V6(address) = address else {
+        return Ok(true);
+    };
+    let address = format!("{:032x}", address.to_bits());
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+    Ok(routes.lines().any(|route| {
+        let fields: Vec<&str> = route.split_whitespace().collect();
+        let flags = fields.get(8).and_then(|f| u32::from_str_radix(f, 16).ok());
+        fields.first() == Some(&address.as_str()) && flags.is_some_and(|f| f & LOCAL != 0)
+    }))
 }
 
 /// A network namespace that lives as long as the value.

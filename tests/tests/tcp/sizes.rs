@@ -66,8 +66,9 @@ fn super_packets_go_both_ways_over_both_families() {
                 "{} bytes in an average frame of an upload",
                 up.0
             );
-            ensure!(end.tcp_resent == 0, "{end:?}");
-            ensure!(pair.view()?.retransmits == 0, "{:?}", pair.view()?);
+            // The machine may be busy for longer than a probe of the last segment waits.
+            ensure!(end.tcp_timeouts == 0 && end.tcp_resent <= 3, "{end:?}");
+            ensure!(pair.view()?.retransmits <= 3, "{:?}", pair.view()?);
             pair.finish()
         });
     }
