@@ -31,8 +31,8 @@ impl Incoming {
     }
 
     /// Writes bytes whose first has this number, which is not before [`Incoming::start`]; how many, where
-    /// memory is refused.
-    pub(super) fn write(&mut self, number: u64, bytes: &[u8]) -> usize {
+    /// memory is refused. `behind_gap`: they can't be taken yet.
+    pub(super) fn write(&mut self, number: u64, bytes: &[u8], behind_gap: bool) -> usize {
         if self.blocks.is_empty() {
             self.first = self.start;
         }
@@ -46,10 +46,16 @@ impl Incoming {
             let slot = &mut self.blocks[index];
             let block = match slot {
                 Some(block) => block,
-                None => match self.account.take(LARGE) {
-                    Some(block) => slot.insert(block),
-                    None => break,
-                },
+                None => {
+                    let taken = match behind_gap {
+                        true => self.account.take_spare(LARGE),
+                        false => self.account.take(LARGE),
+                    };
+                    match taken {
+                        Some(block) => slot.insert(block),
+                        None => break,
+                    }
+                }
             };
             let n = (bytes.len() - done).min(LARGE - offset);
             block[offset..offset + n].copy_from_slice(&bytes[done..done + n]);
@@ -99,7 +105,7 @@ mod tests {
             (10, 120_000),
             (110_000, 200_000),
         ] {
-            let written = queue.write(1 + from as u64, &all[from..to]);
+            let written = queue.write(1 + from as u64, &all[from..to], false);
             assert_eq!(written, to - from);
         }
         let mut got = Vec::new();
@@ -121,9 +127,9 @@ mod tests {
     fn a_gap_takes_no_memory_and_a_limit_stops_a_write() {
         let stock = Stock::new(2 * LARGE);
         let mut queue = Incoming::new(stock.account(2 * LARGE), 1);
-        assert_eq!(queue.write(1 + 3 * LARGE as u64, &[1; 10]), 10);
+        assert_eq!(queue.write(1 + 3 * LARGE as u64, &[1; 10], false), 10);
         assert_eq!(stock.used(), LARGE);
-        assert_eq!(queue.write(1, &[2; 2 * LARGE]), LARGE);
+        assert_eq!(queue.write(1, &[2; 2 * LARGE], false), LARGE);
         assert_eq!(queue.front(1 + LARGE as u64).len(), LARGE);
     }
 
@@ -132,7 +138,7 @@ mod tests {
         let stock = Stock::new(1 << 20);
         let mut queue = Incoming::new(stock.account(1 << 20), 1);
         queue.consume(1000);
-        queue.write(1001, b"abc");
+        queue.write(1001, b"abc", false);
         assert_eq!(queue.front(1004), b"abc");
         queue.consume(3);
         assert!(queue.front(1004).is_empty());

@@ -120,6 +120,17 @@ impl Account {
         Some(self.take_reserved(size))
     }
 
+    /// As [`Account::take`], but leaves a block of [`LARGE`] bytes: what is sent, or stands behind a gap, must
+    /// not hold up what the application could take and so give memory back.
+    pub fn take_spare(&self, size: usize) -> Option<Block> {
+        if self.left() < size + LARGE {
+            let refused = &self.0.stock.refused_to_peers;
+            refused.set(refused.get() + 1);
+            return None;
+        }
+        self.take(size)
+    }
+
     /// A block in spite of the limits: what a connection needs to get on at all.
     pub fn take_reserved(&self, size: usize) -> Block {
         self.0.used.set(self.0.used.get() + size);

@@ -56,7 +56,7 @@ impl Outgoing {
             .back()
             .is_none_or(|piece| piece.filled == piece.block.len());
         if full {
-            let block = match self.account.take(LARGE) {
+            let block = match self.account.take_spare(LARGE) {
                 Some(block) => block,
                 None if self.pieces.is_empty() => self.account.take_reserved(SMALL),
                 None => return &mut [],
@@ -85,7 +85,7 @@ impl Outgoing {
             self.pieces.pop_back();
         } else if piece.filled <= SMALL / 2
             && piece.block.len() > SMALL
-            && let Some(mut small) = self.account.take(SMALL)
+            && let Some(mut small) = self.account.take_spare(SMALL)
         {
             // Few bytes must not hold a large block as long as a round trip takes.
             small[..piece.filled].copy_from_slice(&piece.block[..piece.filled]);

@@ -169,7 +169,9 @@ impl Receiver {
             self.incoming.consume(taken.direct);
             rest = &fresh[taken.direct..];
         }
-        let written = self.incoming.write(self.next + taken.direct as u64, rest);
+        let written = self
+            .incoming
+            .write(self.next + taken.direct as u64, rest, false);
         taken.refused = rest.len() - written;
         self.next += (taken.direct + written) as u64;
         self.next = self.ranges.take_up_to(self.next);
@@ -224,7 +226,7 @@ impl Receiver {
             taken.refused = payload.len();
             return;
         }
-        let written = self.incoming.write(number, payload);
+        let written = self.incoming.write(number, payload, true);
         taken.refused = payload.len() - written;
         if written > 0 {
             self.ranges.insert(number, number + written as u64);

@@ -72,8 +72,6 @@ pub(crate) struct Scenario {
 pub(crate) struct Outcome {
     /// When the last byte was read.
     pub(crate) read_at: Duration,
-    /// Packets that each end sent, super-packets as one.
-    pub(crate) packets: [u64; 2],
     pub(crate) counters: [Counters; 2],
 }
 
@@ -148,7 +146,6 @@ impl World {
         }
         let outcome = Outcome {
             read_at: read_at.unwrap_or(self.now),
-            packets: [0, 1].map(|i| self.ends[i].watch.packets),
             counters: [0, 1].map(|i| self.ends[i].counters()),
         };
         for end in &mut self.ends {

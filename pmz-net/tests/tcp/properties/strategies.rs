@@ -134,7 +134,7 @@ fn link(kind: Kind) -> BoxedStrategy<LinkSetup> {
 
 fn end(kind: Kind) -> BoxedStrategy<EndSetup> {
     let memory = match kind {
-        Kind::Small => (128_usize << 10..600 << 10).boxed(),
+        Kind::Small => (256_usize << 10..800 << 10).boxed(),
         _ => Just(64 << 20).boxed(),
     };
     let max_buffer = match kind {
