@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::super::congestion::Phase;
 use super::super::rtt::MAX_TIMEOUT;
-use super::{Doubt, Episode, Plan, Probe, Sender};
+use super::transmit::Plan;
+use super::{Doubt, Episode, Probe, Sender};
 
 /// A receiver may hold back the acknowledgement of a single segment so long (RFC 8985, 7.2; Linux' delayed
 /// acknowledgement).
