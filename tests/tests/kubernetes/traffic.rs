@@ -49,8 +49,8 @@ fn load(test: &str, carrier: &str) {
 
 async fn download(laptop: &Laptop, checksum: &str) -> Result<()> {
     let url = "http://nginx.servers.svc/blob";
-    // kube-proxy refuses until it has heard of the pod.
-    let retry = "--retry 5 --retry-connrefused --retry-delay 1";
+    // Until kube-proxy has heard of the pod, a node refuses; of the Service, it knows no way.
+    let retry = "--retry 20 --retry-all-errors --retry-delay 1";
     let script =
         format!("curl -sS --fail --max-time 85 {retry} {url} | tee >(wc -c >&2) | sha256sum");
     let mut command = laptop.command("bash");
