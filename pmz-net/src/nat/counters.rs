@@ -58,8 +58,10 @@ counters! {
     flow_limit_hits,
     /// Flows not made because a peer's buffers were used up.
     buffer_limit_hits,
-    /// Times that memory for TCP payload was refused because a peer, or all together, had too much.
+    /// Times that memory for TCP payload was refused because all flows together had as much as they may.
     buffer_refusals,
+    /// The same because a peer's flows had.
+    peer_buffer_refusals,
     /// Flows not made because the process had no descriptors, ports or memory left.
     resource_limit_hits,
     /// Idle UDP flows that made way for new ones.
@@ -86,6 +88,8 @@ counters! {
     tcp_spurious,
     /// Times that a flow sent nothing because of too many segments in flight.
     tcp_segment_limit_hits,
+    /// Times that a service was held up because the flow's buffer was as full as it may be.
+    tcp_buffer_limit_hits,
     /// Bytes of clients thrown away because memory for them was refused; they come again.
     tcp_refused_bytes,
     /// Datagrams dropped on the way to a service because the kernel would not take them.
@@ -104,6 +108,7 @@ impl NatCounters {
             tail_probes,
             spurious,
             segment_limit,
+            buffer_limit,
             refused_bytes,
         } = counted;
         for (counter, n) in [
@@ -112,6 +117,7 @@ impl NatCounters {
             (&self.tcp_tail_probes, tail_probes),
             (&self.tcp_spurious, spurious),
             (&self.tcp_segment_limit_hits, segment_limit),
+            (&self.tcp_buffer_limit_hits, buffer_limit),
             (&self.tcp_refused_bytes, refused_bytes),
         ] {
             if n > 0 {

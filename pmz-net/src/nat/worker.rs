@@ -218,13 +218,16 @@ impl Worker {
         }
     }
 
+    /// Copies what the memory's stock counted.
     fn count_memory(&self) {
         let held = (self.ring_bytes + self.stock.used()) as u64;
         let (refused, refused_to_peers) = self.stock.refused();
-        self.counters.buffer_bytes.store(held, Ordering::Relaxed);
-        self.counters
-            .buffer_refusals
-            .store(refused + refused_to_peers, Ordering::Relaxed);
+        let counters = &self.counters;
+        counters.buffer_bytes.store(held, Ordering::Relaxed);
+        counters.buffer_refusals.store(refused, Ordering::Relaxed);
+        counters
+            .peer_buffer_refusals
+            .store(refused_to_peers, Ordering::Relaxed);
     }
 
     /// Copies what the reassembler counted.

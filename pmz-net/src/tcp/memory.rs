@@ -107,28 +107,26 @@ impl Account {
     /// A block of [`SMALL`] or [`LARGE`] bytes; its content is whatever was there before. `None` where a
     /// limit forbids it, which is counted.
     pub fn take(&self, size: usize) -> Option<Block> {
-        let ledger = &self.0;
-        if ledger.used.get() + size > ledger.limit {
-            let refused = &ledger.stock.refused_to_peers;
-            refused.set(refused.get() + 1);
-            return None;
-        }
-        if ledger.stock.used.get() + size > ledger.stock.limit {
-            ledger.stock.refused.set(ledger.stock.refused.get() + 1);
-            return None;
-        }
-        Some(self.take_reserved(size))
+        self.take_leaving(size, 0)
     }
 
     /// As [`Account::take`], but leaves a block of [`LARGE`] bytes: what is sent, or stands behind a gap, must
     /// not hold up what the application could take and so give memory back.
     pub fn take_spare(&self, size: usize) -> Option<Block> {
-        if self.left() < size + LARGE {
-            let refused = &self.0.stock.refused_to_peers;
-            refused.set(refused.get() + 1);
-            return None;
-        }
-        self.take(size)
+        self.take_leaving(size, LARGE)
+    }
+
+    fn take_leaving(&self, size: usize, spare: usize) -> Option<Block> {
+        let (ledger, stock) = (&self.0, &self.0.stock);
+        let counter = if ledger.used.get() + size + spare > ledger.limit {
+            &stock.refused_to_peers
+        } else if stock.used.get() + size + spare > stock.limit {
+            &stock.refused
+        } else {
+            return Some(self.take_reserved(size));
+        };
+        counter.set(counter.get() + 1);
+        None
     }
 
     /// A block in spite of the limits: what a connection needs to get on at all.

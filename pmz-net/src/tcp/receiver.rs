@@ -17,6 +17,9 @@ use window::Window;
 /// mostly. Shorter than any patience of the sender (Linux probes after two round trips and 200 ms).
 const DELAY: Duration = Duration::from_millis(10);
 
+/// More payload than this came in several segments that were joined on the way, whatever their size was.
+const PLAIN_SEGMENT: u64 = 1460;
+
 /// What is to be acknowledged, and how urgently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Due {
@@ -242,7 +245,7 @@ impl Receiver {
         let waiting = self.next.saturating_sub(self.acknowledged);
         self.due = match self.due {
             Due::Now => Due::Now,
-            _ if waiting >= 2 * self.segment.min(1400) || len > 1500 => Due::Now,
+            _ if waiting >= 2 * self.segment.min(PLAIN_SEGMENT) || len > PLAIN_SEGMENT => Due::Now,
             Due::At(at) => Due::At(at),
             Due::Nothing if len > 0 => Due::At(now + DELAY),
             Due::Nothing => Due::Nothing,

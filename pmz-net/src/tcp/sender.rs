@@ -143,7 +143,7 @@ pub(super) struct Sender {
     has_blocks: bool,
     /// Duplicate acknowledgements since the last that advanced.
     repeats: u32,
-    /// Milliseconds of the timestamp option, if it is used.
+    /// Segments carry timestamps (RFC 7323).
     stamps: bool,
     counters: Counters,
 }
@@ -161,6 +161,8 @@ pub struct Counters {
     pub spurious: u64,
     /// Times that nothing went out because of too many segments in flight.
     pub segment_limit: u64,
+    /// Times that the application was held up because the flow's buffer was as full as it may be.
+    pub buffer_limit: u64,
     /// Bytes that came and were thrown away because memory for them was refused.
     pub refused_bytes: u64,
 }
@@ -241,6 +243,7 @@ impl Sender {
         self.fin.is_some()
     }
 
+    /// The receiver's window, as it was told last.
     pub(super) fn window(&self) -> u64 {
         self.window
     }
@@ -267,6 +270,7 @@ impl Sender {
         self.has_blocks = true;
     }
 
+    /// Segments carry timestamps.
     pub(super) fn use_stamps(&mut self) {
         self.stamps = true;
     }
@@ -311,8 +315,12 @@ impl Sender {
     }
 
     /// Bytes that the application may give now: what keeps the path busy, and no more.
-    pub(super) fn wants(&self) -> usize {
+    pub(super) fn wants(&mut self) -> usize {
         if self.fin.is_some() {
+            return 0;
+        }
+        if self.outgoing.len() as u64 >= self.max_buffer {
+            self.counters.buffer_limit += 1;
             return 0;
         }
         let share = (self.account.left() / 8) as u64;

@@ -90,6 +90,42 @@ fn a_client_that_never_reads_stops_the_service() {
     assert_eq!(client.tcp(handle).recv_queue(), 16 << 10);
 }
 
+/// A service writes to a client that never reads, until it can no more.
+fn fill(client: &mut Client) {
+    let (service, accepted) = one(false);
+    client.connected(service, 16 << 10);
+    let mut stream = accepted.recv().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut quiet = 0;
+    client.until("the service can send no more", |_| {
+        let n = stream.write(&[1; 64 << 10]).unwrap_or(0);
+        quiet = if n == 0 { quiet + 1 } else { 0 };
+        quiet > 100
+    });
+}
+
+#[test]
+fn a_flows_bound_and_a_peers_are_counted_apart() {
+    let mut client = Client::with(|config| config.max_flow_bytes = 64 << 10);
+    fill(&mut client);
+    let counters = client.counters();
+    assert!(counters.tcp_buffer_limit_hits > 0, "{counters:?}");
+    assert!(counters.buffer_bytes <= 128 << 10, "{counters:?}");
+
+    let mut client = Client::with(|config| config.peer_buffer_bytes = 128 << 10);
+    fill(&mut client);
+    let counters = client.counters();
+    assert!(counters.peer_buffer_refusals > 0, "{counters:?}");
+    assert_eq!(counters.buffer_refusals, 0);
+    assert!(counters.buffer_bytes <= 128 << 10, "{counters:?}");
+
+    let mut client = Client::with(|config| config.buffer_bytes = 128 << 10);
+    fill(&mut client);
+    let counters = client.counters();
+    assert!(counters.buffer_refusals > 0, "{counters:?}");
+    assert_eq!(counters.peer_buffer_refusals, 0);
+}
+
 #[test]
 fn no_more_is_in_flight_with_smoltcp_than_the_egress_allows() {
     let mut client = Client::with(|config| config.tcp = TcpStack::Smoltcp);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::congestion::Phase;
 use super::super::rtt::MAX_TIMEOUT;
+use super::super::scoreboard::State;
 use super::transmit::Plan;
 use super::{Doubt, Episode, Probe, Sender};
 
@@ -103,7 +104,7 @@ impl Sender {
         };
         self.counters.timeouts += 1;
         let in_flight = self.board.in_flight();
-        if first.state == super::super::scoreboard::State::Arrived {
+        if first.state == State::Arrived {
             // What arrived behind a gap that is closed is acknowledged: the receiver has thrown it away.
             self.board.renege();
         }
@@ -154,7 +155,7 @@ impl Sender {
     pub(super) fn arm_timeout(&mut self, now: Instant) {
         let from = self.board.first().map(|first| match first.state {
             // It goes out as soon as it may.
-            super::super::scoreboard::State::Lost => now,
+            State::Lost => now,
             _ => first.at,
         });
         self.timers.timeout = from.map(|from| (from + self.rtt.timeout()).max(now + REORDER_TICK));

@@ -71,7 +71,7 @@ impl Sender {
         self.plan_fresh(in_flight, room, max)
     }
 
-    pub(super) fn plan_again(&mut self, in_flight: u64, room: u64, max: u64) -> Plan {
+    fn plan_again(&mut self, in_flight: u64, room: u64, max: u64) -> Plan {
         if self.first_due
             && let Some(first) = self.board.first()
         {
@@ -97,7 +97,7 @@ impl Sender {
         }
     }
 
-    pub(super) fn plan_fresh(&self, in_flight: u64, room: u64, max: u64) -> Plan {
+    fn plan_fresh(&self, in_flight: u64, room: u64, max: u64) -> Plan {
         let available = self.end().saturating_sub(self.next);
         if available == 0 {
             return Plan::Wait(Reason::Application);
@@ -132,7 +132,7 @@ impl Sender {
     }
 
     /// Draws the conclusions from why nothing goes out.
-    pub(super) fn note(&mut self, now: Instant, reason: Reason) {
+    fn note(&mut self, now: Instant, reason: Reason) {
         match reason {
             Reason::Congestion => self.limited_until = self.next,
             Reason::Receiver => self.arm_persist(now),
@@ -147,14 +147,7 @@ impl Sender {
     }
 
     /// Notes that these segments go out again.
-    pub(super) fn resend(
-        &mut self,
-        now: Instant,
-        start: u64,
-        end: u64,
-        rate: Option<u64>,
-        stamp: u32,
-    ) {
+    fn resend(&mut self, now: Instant, start: u64, end: u64, rate: Option<u64>, stamp: u32) {
         let in_flight = self.board.in_flight();
         let snapshot = self.delivery.sent(now, in_flight + (end - start), false);
         // What a segment's timestamp tells is clear only if it had been sent once.
@@ -176,7 +169,7 @@ impl Sender {
         self.went_out(now, end - start, rate);
     }
 
-    pub(super) fn went_out(&mut self, now: Instant, bytes: u64, rate: Option<u64>) {
+    fn went_out(&mut self, now: Instant, bytes: u64, rate: Option<u64>) {
         self.pacer.sent(now, bytes, rate);
         if let Some(reduction) = &mut self.reduction {
             reduction.sent(bytes);
@@ -191,7 +184,7 @@ impl Sender {
     }
 
     /// Sends the next `size` bytes for the first time.
-    pub(super) fn push_fresh(&mut self, now: Instant, size: u64, rate: Option<u64>) -> Chunk {
+    fn push_fresh(&mut self, now: Instant, size: u64, rate: Option<u64>) -> Chunk {
         let mut in_flight = self.board.in_flight();
         if in_flight == 0
             && self.board.is_empty()
@@ -248,7 +241,7 @@ impl Sender {
         due
     }
 
-    pub(super) fn send_tail_probe(&mut self, now: Instant, stamp: u32) -> Option<Chunk> {
+    fn send_tail_probe(&mut self, now: Instant, stamp: u32) -> Option<Chunk> {
         let last = *self.board.last()?;
         self.counters.tail_probes += 1;
         let rate = self.pacing_rate();

@@ -291,6 +291,7 @@ pub(crate) fn add(all: &mut Counters, more: Counters) {
     all.tail_probes += more.tail_probes;
     all.spurious += more.spurious;
     all.segment_limit += more.segment_limit;
+    all.buffer_limit += more.buffer_limit;
     all.refused_bytes += more.refused_bytes;
 }
 
