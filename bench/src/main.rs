@@ -14,6 +14,8 @@ mod stats;
 mod tcp;
 mod wireguard;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -88,7 +90,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         let runtime = tokio::runtime::Runtime::new()?;
         let report = runtime.block_on(tcp::measure(args, cells));
-        print!("{report}");
+        show(&report)?;
         write_json(args.json.as_deref(), &report)?;
         return Ok(exit(report.failed()));
     }
@@ -97,9 +99,19 @@ fn run(args: &Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     // On this thread, and not on one of the runtime's: what is started here ends with this thread.
     let report = runtime.block_on(measure(args, &rows));
-    print!("{report}");
+    show(&report)?;
     write_json(args.json.as_deref(), &report)?;
     Ok(exit(report.failed()))
+}
+
+/// Writes a report to standard output. Whoever has seen enough of it may have closed that.
+fn show(report: &impl Display) -> Result<()> {
+    match write!(std::io::stdout(), "{report}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("write the report")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Says what is missing before anything is measured.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pmz_net::engine::outbound::Outbound;
 use pmz_net::engine::{Direction, Engine, Local, Paths};
-use pmz_net::nat::{Egress, Frame, Inbox, Nat, Waker};
+use pmz_net::nat::{Egress, Frame, Inbox, Nat, Waker, Way};
 use pmz_net::tunnel::{Peer, PeerId};
 
 use crate::sessions::INNER_MTU;
@@ -20,7 +20,7 @@ const IN_FLIGHT_UDP_PLAIN: usize = 96 << 10;
 /// On a stream nothing is lost; the carrier asks for what it can take.
 const IN_FLIGHT_STREAM: usize = 4 << 20;
 
-/// Packets from the NAT into the tunnel. Used by the NAT's thread alone.
+/// Packets from the NAT into the tunnel.
 pub(crate) struct TunnelEgress {
     engine: Arc<Engine>,
     outbound: Outbound,
@@ -83,24 +83,24 @@ impl Egress for TunnelEgress {
         self.engine.flush(&mut self.outbound);
     }
 
-    fn mtu(&self, peer: PeerId) -> u16 {
-        self.peer(peer)
-            .map_or(INNER_MTU, |peer| peer.attached.mtu())
-    }
-
-    fn is_lossless(&self, peer: PeerId) -> bool {
-        let direction = self.peer(peer).map(|peer| peer.attached.direction());
-        matches!(direction, Some(Direction::Stream))
-    }
-
-    fn in_flight_limit(&self, peer: PeerId) -> usize {
+    fn way(&self, peer: PeerId) -> Way {
         let Some(peer) = self.peer(peer) else {
-            return IN_FLIGHT_UDP_PLAIN;
+            return Way {
+                mtu: INNER_MTU,
+                lossless: false,
+                in_flight_limit: IN_FLIGHT_UDP_PLAIN,
+            };
         };
-        match peer.attached.direction() {
-            Direction::Stream => IN_FLIGHT_STREAM,
-            Direction::Udp(_) | Direction::None if peer.attached.super_packets() => IN_FLIGHT_UDP,
-            Direction::Udp(_) | Direction::None => IN_FLIGHT_UDP_PLAIN,
+        let paths = &peer.attached;
+        let lossless = matches!(paths.direction(), Direction::Stream);
+        Way {
+            mtu: paths.mtu(),
+            lossless,
+            in_flight_limit: match lossless {
+                true => IN_FLIGHT_STREAM,
+                false if paths.super_packets() => IN_FLIGHT_UDP,
+                false => IN_FLIGHT_UDP_PLAIN,
+            },
         }
     }
 }
@@ -141,6 +141,13 @@ impl Local for NatLocal {
             // Where the NAT has stopped the agent is ending, and nobody waits for the packet.
             let _ = self.inbox.push(peer, frame).await;
         })
+    }
+
+    fn settle(&self, more: bool) {
+        match more {
+            true => self.inbox.hand_over(),
+            false => self.inbox.settle(),
+        }
     }
 
     fn peer_has_room(&self, peer: PeerId) {

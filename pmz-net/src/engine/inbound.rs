@@ -106,9 +106,12 @@ pub fn run(engine: &Engine, stop: &Stop) -> io::Result<()> {
     };
     while stop.wait_readable(udp.as_fd())? {
         // Joining ends where the socket is empty: nothing waits for a segment that may not come.
+        let mut more = false;
         loop {
             match receiver.receive(udp) {
-                Ok(()) => {}
+                // Messages come as fast as they are opened: another core may deal with what was in them.
+                Ok(()) if more => engine.local.settle(true),
+                Ok(()) => more = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // An ICMP error about something sent earlier: read, and so cleared.
@@ -118,6 +121,7 @@ pub fn run(engine: &Engine, stop: &Stop) -> io::Result<()> {
             receiver.flush();
         }
         receiver.flush();
+        engine.local.settle(false);
     }
     Ok(())
 }

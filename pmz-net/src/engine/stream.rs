@@ -87,6 +87,7 @@ where
                 engine.local.deliver_waiting(peer, &opened[..len]).await;
             }
         }
+        engine.local.settle(false);
     }
 }
 

@@ -1,12 +1,14 @@
-//! How packets and news reach the NAT's thread: bounded, and with one wake-up for many frames.
+//! How packets and news reach the NAT: bounded, and with at most one wake-up for many frames.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::worker::Worker;
 use super::{Frame, FramePool, PeerId};
 
 /// The NAT's thread has ended.
@@ -29,14 +31,17 @@ impl Batch {
     }
 }
 
-#[derive(Debug)]
+/// What its own thread and those who bring packets share of a NAT.
 pub(super) struct Shared {
+    /// There while the thread runs. Whoever holds it does the work.
+    pub(super) worker: Mutex<Option<Box<Worker>>>,
     waiting: Mutex<Batch>,
     max_frames: usize,
     max_bytes: usize,
     space: Notify,
     frames: FramePool,
-    /// The thread is in, or on its way into, its wait: whoever adds something must wake it.
+    /// Nobody works, nor is about to look whether there is something to do: whoever adds something must see to
+    /// it.
     asleep: AtomicBool,
     stop: AtomicBool,
     /// Peers that have flows waiting for room on their carrier.
@@ -47,6 +52,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(max_frames: usize, max_bytes: usize, waker: mio::Waker) -> Self {
         Self {
+            worker: Mutex::new(None),
             waiting: Mutex::default(),
             max_frames,
             max_bytes,
@@ -68,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Says that the thread goes to sleep. False when something waits already: then it must not.
+    /// Says that whoever works stops. False when something waits already: then it must not.
     pub(super) fn may_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let idle = self.waiting.lock().is_empty() && !self.stopped();
@@ -78,8 +84,13 @@ impl Shared {
         idle
     }
 
+    /// Says that somebody works.
     pub(super) fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
     }
 
     pub(super) fn stopped(&self) -> bool {
@@ -89,15 +100,31 @@ impl Shared {
     /// Asks the thread to end, and lets everybody know who waits for space.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        self.wake();
+        self.wake_thread();
         self.space.notify_waiters();
     }
 
     fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
-            // An eventfd's write fails only when its counter is full, and then the thread is awake.
-            let _ = self.waker.wake();
+            self.wake_thread();
         }
+    }
+
+    pub(super) fn wake_thread(&self) {
+        // An eventfd's write fails only when its counter is full, and then the thread is awake.
+        let _ = self.waker.wake();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.waiting.lock();
+        f.debug_struct("Shared")
+            .field("frames", &waiting.frames.len())
+            .field("bytes", &waiting.bytes)
+            .field("asleep", &self.is_asleep())
+            .field("stopped", &self.stopped())
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,11 +139,22 @@ impl Inbox {
     }
 
     /// Hands over a frame: a virtio-net header, then an IP packet or super-packet that came from this
-    /// peer and from an address of this peer.
+    /// peer and from an address of this peer. It waits until [`Inbox::settle`] is called.
     ///
     /// # Errors
     /// Gives the frame back when the queue is full or the NAT has stopped.
     pub fn try_push(&self, peer: PeerId, frame: Frame) -> Result<(), Frame> {
+        self.queue(peer, frame).or_else(|frame| {
+            // A batch may be larger than the queue, and nobody has been told of it yet.
+            if !self.0.is_asleep() {
+                return Err(frame);
+            }
+            self.settle();
+            self.queue(peer, frame)
+        })
+    }
+
+    fn queue(&self, peer: PeerId, frame: Frame) -> Result<(), Frame> {
         if self.0.stopped() {
             return Err(frame);
         }
@@ -128,9 +166,20 @@ impl Inbox {
         }
         waiting.bytes += frame.len();
         waiting.frames.push_back((peer, frame));
-        drop(waiting);
-        self.0.wake();
         Ok(())
+    }
+
+    /// Sees to what was pushed, once there is no more for now. Where the NAT's thread sleeps, the caller does the
+    /// work itself: that is faster than to wake the thread, most of all where one packet comes at a time.
+    ///
+    /// Sockets are opened in the caller's network namespace then, which must be that of the NAT's thread.
+    pub fn settle(&self) {
+        self.0.help();
+    }
+
+    /// Has the NAT's thread see to what was pushed, while the caller brings more.
+    pub fn hand_over(&self) {
+        self.0.wake();
     }
 
     /// Hands over a frame as [`Inbox::try_push`] does, and waits for space: a stream carrier that awaits
@@ -147,6 +196,7 @@ impl Inbox {
                 Err(_) if self.0.stopped() => return Err(NatStopped),
                 Err(back) => frame = back,
             }
+            self.settle();
             space.await;
         }
     }

@@ -30,8 +30,8 @@ impl Worker {
             Kind::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
             Kind::Udp(_) | Kind::Echo(_) => Interest::READABLE,
         };
-        let registry = self.poll.registry();
-        if registry
+        if self
+            .registry
             .register(&mut SourceFd(&flow.fd()), id.token(), interest)
             .is_err()
         {

@@ -1,7 +1,7 @@
 //! The agent's way out: inner packets become bytes on real sockets, and back.
 //!
-//! One thread of its own ends the peers' TCP, UDP and ICMP echo and dials for them; it needs no
-//! capability. How the engine calls it:
+//! One thread of its own, and whoever brings packets while that thread sleeps, ends the peers' TCP, UDP and ICMP
+//! echo and dials for them; no capability is needed. How the engine calls it:
 //!
 //! ```no_run
 //! # use pmz_net::nat::{Egress, Nat, NatConfig, PeerId};
@@ -14,6 +14,7 @@
 //! let mut frame = inbox.frames().take(opened.len());
 //! frame.extend_from_slice(opened); // virtio-net header + IP packet
 //! if inbox.try_push(peer, frame).is_err() { /* full: a datagram carrier drops and counts */ }
+//! inbox.settle(); // after one frame or a batch of them
 //! // a stream carrier pushes back instead: inbox.push(peer, frame).await
 //! inbox.peer_gone(peer);
 //! # drop((waker, running)); Ok(())
@@ -47,7 +48,8 @@ pub use frame::{Frame, FramePool};
 pub use inbox::{Inbox, NatStopped, Waker};
 pub use thread::{Nat, RunningNat};
 
-/// The NAT's way back into the tunnel. The engine implements it; the NAT's thread alone calls it.
+/// The NAT's way back into the tunnel. The engine implements it. One thread at a time calls it: the NAT's, or
+/// one that is in [`Inbox::settle`].
 pub trait Egress: Send {
     /// Whether the peer's carrier can take packets of this flow now. When it can't, the engine wakes the
     /// NAT ([`Waker::room`]) as soon as it can again: that is how a slow carrier slows a download
@@ -72,19 +74,21 @@ pub trait Egress: Send {
     /// Sends what `transmit` has held back.
     fn flush(&mut self);
 
-    /// The largest inner packet for this peer, in bytes.
-    fn mtu(&self, peer: PeerId) -> u16;
+    /// How packets to this peer travel now.
+    fn way(&self, peer: PeerId) -> Way;
+}
 
-    /// Whether this peer's present carrier loses no packet that [`Egress::has_room`] let in. TCP towards the
-    /// peer then needs no congestion control: the carrier has one.
-    fn is_lossless(&self, peer: PeerId) -> bool {
-        let _ = peer;
-        false
-    }
-
-    /// How many bytes one flow of smoltcp's may have in flight to this peer on its present carrier: its sender
-    /// does not survive losses that it causes itself.
-    fn in_flight_limit(&self, peer: PeerId) -> usize;
+/// How packets to a peer travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The largest inner packet, in bytes.
+    pub mtu: u16,
+    /// The carrier loses no packet that [`Egress::has_room`] let in. TCP towards the peer then needs no
+    /// congestion control: the carrier has one.
+    pub lossless: bool,
+    /// Bytes that one flow of smoltcp's may have in flight: its sender does not survive losses that it causes
+    /// itself.
+    pub in_flight_limit: usize,
 }
 
 const _: () = assert!(MAX_FRAME > u16::MAX as usize);

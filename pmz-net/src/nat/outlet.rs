@@ -12,9 +12,9 @@ use smoltcp::wire::{
 use super::counters::{add, bump};
 use super::flow::FlowKey;
 use super::sockets::Unreachable;
-use super::tcp::{Segment, Way};
+use super::tcp::Segment;
 use super::wire::{emit_ip, emit_v4_fragment, emit_v6_fragment, ip_header_len, smol};
-use super::{Egress, NatCounters, PeerId};
+use super::{Egress, NatCounters, PeerId, Way};
 use crate::packet::{GsoKind, MAX_FRAME, VNET_HDR_LEN, VnetHdr};
 
 const TCP_CHECKSUM_OFFSET: u16 = 16;
@@ -54,16 +54,14 @@ impl Outlet {
     }
 
     pub(super) fn mtu(&self, peer: PeerId) -> u16 {
-        self.egress.mtu(peer).max(MIN_MTU)
+        self.way(peer).mtu
     }
 
     /// How TCP segments to this peer travel now.
     pub(super) fn way(&self, peer: PeerId) -> Way {
-        Way {
-            mtu: self.mtu(peer),
-            lossless: self.egress.is_lossless(peer),
-            in_flight_limit: self.egress.in_flight_limit(peer),
-        }
+        let mut way = self.egress.way(peer);
+        way.mtu = way.mtu.max(MIN_MTU);
+        way
     }
 
     /// Where the next packet is to be written.

@@ -1,13 +1,13 @@
-//! The thread's loop: a batch from the inbox, the kernel's events, the timers, then a turn for each flow
-//! that has something to do.
+//! One pass of the NAT's work: the kernel's events, a batch from the inbox, the timers, then a turn for each
+//! flow that has something to do.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mio::{Events, Poll, Token};
+use mio::event::Event;
+use mio::{Registry, Token};
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::alarm::Alarm;
@@ -29,10 +29,6 @@ use crate::tcp::Stock;
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// The token of the alarm.
 pub(super) const ALARM: Token = Token(usize::MAX - 1);
-/// Events taken from the kernel at once.
-const EVENTS: usize = 1024;
-/// Without timers the thread wakes up this often.
-const IDLE: Duration = Duration::from_secs(60);
 
 pub(super) enum Kind {
     Tcp(Box<TcpFlow>),
@@ -72,7 +68,7 @@ impl Flow {
 
 pub(super) struct Worker {
     pub(super) config: NatConfig,
-    pub(super) poll: Poll,
+    pub(super) registry: Registry,
     pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<NatCounters>,
     pub(super) outlet: Outlet,
@@ -82,6 +78,7 @@ pub(super) struct Worker {
     pub(super) reassembler: Reassembler,
     timers: Timers,
     ready: VecDeque<FlowId>,
+    batch: Batch,
     alarm: Alarm,
     rings: RingPool,
     /// Bytes of the rings that are out.
@@ -93,7 +90,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         config: NatConfig,
-        poll: Poll,
+        registry: Registry,
         alarm: Alarm,
         shared: Arc<Shared>,
         counters: Arc<NatCounters>,
@@ -104,7 +101,7 @@ impl Worker {
             outlet: Outlet::new(egress, Arc::clone(&counters)),
             time_wait: TimeWait::new(config.max_time_wait, config.time_wait),
             config,
-            poll,
+            registry,
             shared,
             counters,
             reassembler: Reassembler::new(),
@@ -112,6 +109,7 @@ impl Worker {
             peers: Peers::default(),
             timers: Timers::default(),
             ready: VecDeque::new(),
+            batch: Batch::default(),
             alarm,
             rings: RingPool::default(),
             ring_bytes: 0,
@@ -119,67 +117,53 @@ impl Worker {
         }
     }
 
-    pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS);
-        let mut batch = Batch::default();
-        while !self.shared.stopped() {
-            self.wait(&mut events);
-            self.now = Instant::now();
-            for event in &events {
-                if event.token() == ALARM {
-                    self.alarm.rang();
-                } else if event.token() != WAKE {
-                    self.event(event);
-                }
+    /// Does what there is to do, once.
+    pub(super) fn pass<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        self.now = Instant::now();
+        for event in events {
+            if event.token() == ALARM {
+                self.alarm.rang();
+            } else if event.token() != WAKE {
+                self.event(event);
             }
-            self.shared.swap(&mut batch);
-            for peer in batch.gone.drain(..) {
-                self.forget(peer);
-            }
-            for (peer, mut frame) in batch.frames.drain(..) {
-                bump(&self.counters.frames_in);
-                add(&self.counters.bytes_in, frame.len() as u64);
-                self.inbound(peer, &mut frame);
-            }
-            for peer in batch.room.drain() {
-                self.room(peer);
-            }
-            while let Some((at, id)) = self.timers.due(self.now) {
-                self.timer(at, id);
-            }
-            for _ in 0..self.ready.len() {
-                if let Some(id) = self.ready.pop_front() {
-                    self.turn(id);
-                }
-            }
-            self.outlet.flush();
-            self.count_memory();
         }
-        self.end();
+        let mut batch = std::mem::take(&mut self.batch);
+        self.shared.swap(&mut batch);
+        for peer in batch.gone.drain(..) {
+            self.forget(peer);
+        }
+        for (peer, mut frame) in batch.frames.drain(..) {
+            bump(&self.counters.frames_in);
+            add(&self.counters.bytes_in, frame.len() as u64);
+            self.inbound(peer, &mut frame);
+        }
+        for peer in batch.room.drain() {
+            self.room(peer);
+        }
+        self.batch = batch;
+        while let Some((at, id)) = self.timers.due(self.now) {
+            self.timer(at, id);
+        }
+        for _ in 0..self.ready.len() {
+            if let Some(id) = self.ready.pop_front() {
+                self.turn(id);
+            }
+        }
+        self.outlet.flush();
+        self.count_memory();
     }
 
-    fn wait(&mut self, events: &mut Events) {
-        let idle = self.ready.is_empty() && self.shared.may_sleep();
-        let timeout = if idle {
-            // The wait itself knows only milliseconds.
+    /// Whether nothing is left to do now. Then whoever has something new must wake the thread, and the alarm is
+    /// set for what is due later.
+    pub(super) fn rests(&mut self) -> bool {
+        let rests = self.ready.is_empty() && self.shared.may_sleep();
+        if rests {
             self.alarm.set(self.timers.next());
-            IDLE
-        } else {
-            Duration::ZERO
-        };
-        match self.poll.poll(events, Some(timeout)) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            // epoll_wait fails only by misuse; without its events the NAT is of no use.
-            Err(e) => {
-                tracing::error!("the NAT's wait for events failed: {e}");
-                self.shared.stop();
-            }
         }
-        self.shared.awake();
+        rests
     }
 
-    fn event(&mut self, event: &mio::event::Event) {
+    fn event(&mut self, event: &Event) {
         let id = FlowId::of_token(event.token());
         let Some(flow) = self.flows.get_mut(id) else {
             return;

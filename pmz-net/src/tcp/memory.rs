@@ -1,9 +1,11 @@
 //! Memory for payload: blocks from a stock, with a bound for all connections together and one for each
 //! peer's.
 
-use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 /// Bytes of a block for little.
 pub(super) const SMALL: usize = 4 << 10;
@@ -12,95 +14,106 @@ pub(super) const LARGE: usize = 64 << 10;
 /// Bytes of unused blocks that are kept.
 const KEPT: usize = 32 << 20;
 
-/// What the blocks of all connections are taken from. It lives on one thread; clones share it.
+/// What the blocks of all connections are taken from. Clones share it. Its limits are exact where one thread at
+/// a time takes blocks.
 #[derive(Clone, Debug)]
-pub struct Stock(Rc<Inner>);
+pub struct Stock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     limit: usize,
-    used: Cell<usize>,
+    used: AtomicUsize,
     /// How often a block was refused because of this limit, and because of a peer's.
-    refused: Cell<u64>,
-    refused_to_peers: Cell<u64>,
-    small: RefCell<Vec<Box<[u8]>>>,
-    large: RefCell<Vec<Box<[u8]>>>,
-    kept: Cell<usize>,
+    refused: AtomicU64,
+    refused_to_peers: AtomicU64,
+    shelves: Mutex<Shelves>,
+}
+
+/// Blocks that are not in use.
+#[derive(Debug, Default)]
+struct Shelves {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+    /// Their bytes.
+    kept: usize,
+}
+
+impl Shelves {
+    fn of(&mut self, size: usize) -> &mut Vec<Box<[u8]>> {
+        if size == SMALL {
+            &mut self.small
+        } else {
+            &mut self.large
+        }
+    }
 }
 
 impl Stock {
     /// A stock of which at most `limit` bytes are out.
     pub fn new(limit: usize) -> Self {
-        Self(Rc::new(Inner {
+        Self(Arc::new(Inner {
             limit,
-            used: Cell::new(0),
-            refused: Cell::new(0),
-            refused_to_peers: Cell::new(0),
-            small: RefCell::default(),
-            large: RefCell::default(),
-            kept: Cell::new(0),
+            used: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            refused_to_peers: AtomicU64::new(0),
+            shelves: Mutex::default(),
         }))
     }
 
     /// An account of one peer: at most `limit` bytes of its blocks are out.
     pub fn account(&self, limit: usize) -> Account {
-        Account(Rc::new(Ledger {
-            stock: Rc::clone(&self.0),
+        Account(Arc::new(Ledger {
+            stock: Arc::clone(&self.0),
             limit,
-            used: Cell::new(0),
+            used: AtomicUsize::new(0),
         }))
     }
 
     /// Bytes of blocks that are out.
     pub fn used(&self) -> usize {
-        self.0.used.get()
+        self.0.used.load(Relaxed)
     }
 
     /// How often a block was refused because of the stock's limit, and because of a peer's.
     pub fn refused(&self) -> (u64, u64) {
-        (self.0.refused.get(), self.0.refused_to_peers.get())
+        let refused = [&self.0.refused, &self.0.refused_to_peers];
+        let [all, peers] = refused.map(|counter| counter.load(Relaxed));
+        (all, peers)
     }
 }
 
 impl Inner {
-    fn shelf(&self, size: usize) -> &RefCell<Vec<Box<[u8]>>> {
-        if size == SMALL {
-            &self.small
-        } else {
-            &self.large
-        }
-    }
-
     fn take(&self, size: usize) -> Box<[u8]> {
-        self.used.set(self.used.get() + size);
-        match self.shelf(size).borrow_mut().pop() {
-            Some(kept) => {
-                self.kept.set(self.kept.get() - size);
-                kept
-            }
-            None => vec![0; size].into_boxed_slice(),
-        }
+        self.used.fetch_add(size, Relaxed);
+        let mut shelves = self.shelves.lock();
+        let Some(kept) = shelves.of(size).pop() else {
+            drop(shelves);
+            return vec![0; size].into_boxed_slice();
+        };
+        shelves.kept -= size;
+        kept
     }
 
     fn put(&self, memory: Box<[u8]>) {
         let size = memory.len();
-        self.used.set(self.used.get() - size);
-        if self.kept.get() + size <= KEPT {
-            self.kept.set(self.kept.get() + size);
-            self.shelf(size).borrow_mut().push(memory);
+        self.used.fetch_sub(size, Relaxed);
+        let mut shelves = self.shelves.lock();
+        if shelves.kept + size <= KEPT {
+            shelves.kept += size;
+            shelves.of(size).push(memory);
         }
     }
 }
 
 /// One peer's part of a [`Stock`]. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Account(Rc<Ledger>);
+pub struct Account(Arc<Ledger>);
 
 #[derive(Debug)]
 struct Ledger {
-    stock: Rc<Inner>,
+    stock: Arc<Inner>,
     limit: usize,
-    used: Cell<usize>,
+    used: AtomicUsize,
 }
 
 impl Account {
@@ -118,36 +131,37 @@ impl Account {
 
     fn take_leaving(&self, size: usize, spare: usize) -> Option<Block> {
         let (ledger, stock) = (&self.0, &self.0.stock);
-        let counter = if ledger.used.get() + size + spare > ledger.limit {
+        let counter = if ledger.used.load(Relaxed) + size + spare > ledger.limit {
             &stock.refused_to_peers
-        } else if stock.used.get() + size + spare > stock.limit {
+        } else if stock.used.load(Relaxed) + size + spare > stock.limit {
             &stock.refused
         } else {
             return Some(self.take_reserved(size));
         };
-        counter.set(counter.get() + 1);
+        counter.fetch_add(1, Relaxed);
         None
     }
 
     /// A block in spite of the limits: what a connection needs to get on at all.
     pub fn take_reserved(&self, size: usize) -> Block {
-        self.0.used.set(self.0.used.get() + size);
+        self.0.used.fetch_add(size, Relaxed);
         Block {
             memory: self.0.stock.take(size),
-            account: Rc::clone(&self.0),
+            account: Arc::clone(&self.0),
         }
     }
 
     /// Bytes that may still be taken.
     pub fn left(&self) -> usize {
-        let peer = self.0.limit.saturating_sub(self.0.used.get());
-        let all = self.0.stock.limit.saturating_sub(self.0.stock.used.get());
+        let peer = self.0.limit.saturating_sub(self.0.used.load(Relaxed));
+        let stock = &self.0.stock;
+        let all = stock.limit.saturating_sub(stock.used.load(Relaxed));
         peer.min(all)
     }
 
     /// Bytes of blocks that are out.
     pub fn used(&self) -> usize {
-        self.0.used.get()
+        self.0.used.load(Relaxed)
     }
 }
 
@@ -155,7 +169,7 @@ impl Account {
 #[derive(Debug)]
 pub struct Block {
     memory: Box<[u8]>,
-    account: Rc<Ledger>,
+    account: Arc<Ledger>,
 }
 
 impl Deref for Block {
@@ -175,8 +189,7 @@ impl DerefMut for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
-        let used = &self.account.used;
-        used.set(used.get() - memory.len());
+        self.account.used.fetch_sub(memory.len(), Relaxed);
         self.account.stock.put(memory);
     }
 }
@@ -218,6 +231,6 @@ mod tests {
             .map(|_| account.take(LARGE).unwrap())
             .collect();
         drop(blocks);
-        assert_eq!(stock.0.kept.get(), KEPT);
+        assert_eq!(stock.0.shelves.lock().kept, KEPT);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use pmz_net::nat::{Egress, Inbox, Nat, NatConfig, NatSnapshot, PeerId, RunningNat, Waker};
+use pmz_net::nat::{Egress, Inbox, Nat, NatConfig, NatSnapshot, PeerId, RunningNat, Waker, Way};
 use pmz_net::packet::{GsoKind, MAX_PACKET, VNET_HDR_LEN, VnetHdr};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -58,12 +58,12 @@ impl Egress for Checked {
 
     fn flush(&mut self) {}
 
-    fn mtu(&self, _: PeerId) -> u16 {
-        MTU
-    }
-
-    fn in_flight_limit(&self, _: PeerId) -> usize {
-        self.link.in_flight.load(Ordering::SeqCst)
+    fn way(&self, _: PeerId) -> Way {
+        Way {
+            mtu: MTU,
+            lossless: false,
+            in_flight_limit: self.link.in_flight.load(Ordering::SeqCst),
+        }
     }
 }
 
@@ -261,6 +261,7 @@ impl Client {
             frame = back;
             std::thread::yield_now();
         }
+        self.inbox.settle();
     }
 
     /// The next IP packet from the NAT, past the client's own TCP.

@@ -295,6 +295,7 @@ fn garbage_of_all_kinds_disturbs_nothing() {
         frame.extend_from_slice(&packet);
         let _ = client.inbox.try_push(PEER, frame);
     }
+    client.inbox.settle();
     let before = client.counters();
     assert!(before.malformed > 0 && before.denied > 0);
     client.until("the NAT answers", |c| {

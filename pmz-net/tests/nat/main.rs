@@ -8,5 +8,6 @@
 mod client;
 mod datagrams;
 mod faults;
+mod hands;
 mod services;
 mod tcp;

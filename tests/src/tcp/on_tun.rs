@@ -12,7 +12,7 @@ use pmz_cli::playground::netns::NetNs;
 use pmz_net::device::Tun;
 use pmz_net::engine::stop::Stop;
 use pmz_net::nat::{
-    Egress, Frame, Inbox, Nat, NatConfig, NatCounters, NatSnapshot, PeerId, RunningNat,
+    Egress, Frame, Inbox, Nat, NatConfig, NatCounters, NatSnapshot, PeerId, RunningNat, Way,
 };
 use pmz_net::packet::checksum::transport_ok;
 use pmz_net::packet::{Coalescer, GsoKind, IpView, MAX_FRAME, VNET_HDR_LEN, VnetHdr};
@@ -59,13 +59,15 @@ impl NatOnTun {
         };
         let reader = {
             let stop = stop.clone();
-            std::thread::Builder::new()
-                .name("nat-tun".into())
-                .spawn(move || {
+            let reader = std::thread::Builder::new().name("nat-tun".into());
+            // It opens sockets for the NAT.
+            service.run(|| {
+                reader.spawn(move || {
                     if let Err(error) = from_tun.run(&stop) {
                         eprintln!("the thread that reads the NAT's TUN failed: {error}");
                     }
-                })?
+                })
+            })??
         };
         Ok(Self {
             nat: Some(nat),
@@ -121,6 +123,7 @@ impl FromTun {
                 }
             }
             coalescer.flush(&mut |frame| self.push_copy(frame));
+            self.inbox.settle();
         }
         Ok(())
     }
@@ -206,12 +209,12 @@ impl Egress for ToTun {
 
     fn flush(&mut self) {}
 
-    fn mtu(&self, _: PeerId) -> u16 {
-        self.mtu.load(Ordering::Relaxed)
-    }
-
-    /// What the algorithm allows is what is measured.
-    fn in_flight_limit(&self, _: PeerId) -> usize {
-        usize::MAX
+    fn way(&self, _: PeerId) -> Way {
+        Way {
+            mtu: self.mtu.load(Ordering::Relaxed),
+            lossless: false,
+            // What the algorithm allows is what is measured.
+            in_flight_limit: usize::MAX,
+        }
     }
 }

@@ -11,6 +11,7 @@ mod timewait;
 
 use std::time::{Duration, Instant};
 
+use super::Way;
 use crate::tcp::Counters;
 pub(super) use flow::{Memory, Outcome, TcpFlow};
 pub(super) use opening::Opening;
@@ -53,17 +54,6 @@ pub(super) enum End {
     Aborted,
 }
 
-/// How a connection's packets travel now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
-    /// The largest packet, in bytes.
-    pub(super) mtu: u16,
-    /// The carrier loses nothing, and pushes back itself.
-    pub(super) lossless: bool,
-    /// Bytes that an endpoint without a sender for lossy paths may have in flight.
-    pub(super) in_flight_limit: usize,
-}
-
 /// Takes received bytes, and says how many.
 pub(super) type Direct<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
 
@@ -72,7 +62,7 @@ pub(super) type Direct<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
 ///
 /// Received bytes are at the front of [`Endpoint::received`] until consumed, which opens the window.
 /// Checksums are neither verified nor completed: see [`super::Egress`].
-pub(super) trait Endpoint {
+pub(super) trait Endpoint: Send {
     /// How packets travel from now on.
     fn adapt(&mut self, way: Way);
 

@@ -1,8 +1,9 @@
 //! Ring memory: taken from a pool, never zeroed for a flow.
 
-use std::cell::RefCell;
 use std::ptr::NonNull;
-use std::rc::Rc;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Bytes kept for reuse, all sizes together.
 const KEPT: usize = 32 << 20;
@@ -29,15 +30,15 @@ impl Drop for Shelves {
 // SAFETY: the shelves own their memory; no other pointer to it exists.
 unsafe impl Send for Shelves {}
 
-/// The pool. Clones share it; it lives on the NAT's thread.
+/// The pool. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct RingPool(Rc<RefCell<Shelves>>);
+pub(in super::super) struct RingPool(Arc<Mutex<Shelves>>);
 
 impl RingPool {
     /// Memory of this many bytes, a power of two; its content is whatever was there before.
     pub(super) fn take(&self, size: usize) -> Ring {
         let kept = class(size).and_then(|class| {
-            let mut shelves = self.0.borrow_mut();
+            let mut shelves = self.0.lock();
             let memory = shelves.classes[class].pop()?;
             shelves.kept -= memory.len();
             Some(memory)
@@ -49,7 +50,7 @@ impl RingPool {
         });
         Ring {
             memory,
-            pool: Rc::clone(&self.0),
+            pool: Arc::clone(&self.0),
         }
     }
 }
@@ -64,8 +65,11 @@ fn class(size: usize) -> Option<usize> {
 #[derive(Debug)]
 pub(super) struct Ring {
     memory: NonNull<[u8]>,
-    pool: Rc<RefCell<Shelves>>,
+    pool: Arc<Mutex<Shelves>>,
 }
+
+// SAFETY: the ring owns its memory; whoever got a slice of it moves with it, by `slice`'s contract.
+unsafe impl Send for Ring {}
 
 impl Ring {
     pub(super) fn len(&self) -> usize {
@@ -87,7 +91,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         let len = self.memory.len();
-        let mut shelves = self.pool.borrow_mut();
+        let mut shelves = self.pool.lock();
         if let Some(class) = class(len)
             && shelves.kept + len <= KEPT
         {
@@ -148,7 +152,7 @@ mod tests {
         let pool = RingPool::default();
         let rings: Vec<_> = (0..40).map(|_| pool.take(1 << 20)).collect();
         drop(rings);
-        assert_eq!(pool.0.borrow().kept, KEPT);
+        assert_eq!(pool.0.lock().kept, KEPT);
     }
 
     #[test]
