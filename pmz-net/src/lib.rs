@@ -15,6 +15,7 @@ pub mod dns;
 pub mod engine;
 pub mod nat;
 pub mod packet;
+pub mod remap;
 pub mod route;
 pub mod session;
 pub mod tcp;
