@@ -11,8 +11,10 @@ mod resolve;
 mod reverse;
 mod server;
 mod services;
+mod translate;
 mod zone;
 
 pub use resolve::{Answer, resolve};
 pub use server::{DnsConfig, DnsHandle, DnsServer};
+pub use translate::Translate;
 pub use zone::{Zone, ZoneError};

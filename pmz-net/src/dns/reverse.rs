@@ -28,7 +28,7 @@ pub(super) fn look_up(
         // A part of an address: addresses are below it.
         return Found::NoData;
     }
-    let address = net.addr();
+    let address = zone.real(net.addr());
     let services = mirror.by_address(address);
     let mut names: Vec<_> = services
         .iter()

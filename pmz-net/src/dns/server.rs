@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::{ForwardError, Forwarder};
 use super::resolve::{Answer, resolve};
+use super::translate::translate;
 use super::zone::Zone;
 use crate::catalog::SharedMirror;
 
@@ -185,7 +186,7 @@ impl Shared {
             return self.forward(request).await;
         }
         let name = query.original().name();
-        match self.look_up(name, query.query_type()) {
+        match self.look_up(name, query.query_type()).await {
             Answer::NotOurs => self.forward(request).await,
             Answer::ServFail => Reply::error(ResponseCode::ServFail),
             Answer::NoData { answers, soa } => Reply {
@@ -215,10 +216,22 @@ impl Shared {
         }
     }
 
-    fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
+    async fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
         let zone = self.zone.read().clone();
         let mut answer = resolve(&self.mirror.read(), &zone, name, record_type);
         answer.shuffle(&mut rand::rng());
+        if let (
+            Some(by),
+            Answer::Records {
+                answers,
+                additionals,
+                ..
+            },
+        ) = (&zone.translate, &mut answer)
+            && !translate(by.as_ref(), answers, additionals).await
+        {
+            return Answer::ServFail;
+        }
         answer
     }
 

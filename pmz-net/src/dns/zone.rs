@@ -1,6 +1,7 @@
 //! What of the name space is ours.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hickory_proto::ProtoError;
 use hickory_proto::rr::rdata::SOA;
@@ -8,6 +9,7 @@ use hickory_proto::rr::{Name, RData, Record};
 use ipnet::IpNet;
 
 use super::name::{labels, reverse_ancestor};
+use super::translate::Translate;
 
 /// How long, in seconds, resolvers may keep our answers: endpoints come and go.
 pub(super) const TTL: u32 = 5;
@@ -38,6 +40,7 @@ pub struct Zone {
     pub(super) server_addresses: Vec<IpAddr>,
     pub(super) reverse: Vec<IpNet>,
     pub(super) short_names: bool,
+    pub(super) translate: Option<Arc<dyn Translate>>,
 }
 
 impl Zone {
@@ -69,6 +72,7 @@ impl Zone {
             server_addresses: Vec::new(),
             reverse: Vec::new(),
             short_names: true,
+            translate: None,
         })
     }
 
@@ -92,6 +96,19 @@ impl Zone {
     pub fn with_short_names(mut self, short_names: bool) -> Self {
         self.short_names = short_names;
         self
+    }
+
+    /// Names lead to what this says that the machine uses for the cluster's addresses.
+    #[must_use]
+    pub fn with_translate(mut self, translate: Arc<dyn Translate>) -> Self {
+        self.translate = Some(translate);
+        self
+    }
+
+    /// The cluster's address behind one that the machine uses.
+    pub(super) fn real(&self, used: IpAddr) -> IpAddr {
+        let translate = self.translate.as_ref();
+        translate.and_then(|by| by.real(used)).unwrap_or(used)
     }
 
     /// Which part of the name space a name belongs to.
