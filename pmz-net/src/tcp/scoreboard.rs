@@ -3,65 +3,19 @@
 //! Records stand in the order of their bytes; those in flight are also linked in the order in which they
 //! were sent last, so that finding lost ones (RFC 8985) looks at no other.
 
+mod order;
+mod record;
+
 use std::collections::VecDeque;
 use std::time::Instant;
+
+pub(super) use record::{Sent, Snapshot, State};
 
 /// The number of a record; counts on for the whole connection.
 type Id = u64;
 
 /// No record.
 const NONE: Id = Id::MAX;
-
-/// What is known of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    InFlight,
-    /// Selectively acknowledged.
-    Arrived,
-    /// To be sent again.
-    Lost,
-}
-
-/// One segment that was sent. Numbers and lengths count SYN and FIN.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// When it was sent last.
-    pub(super) at: Instant,
-    pub(super) state: State,
-    /// It was sent more than once.
-    pub(super) again: bool,
-    pub(super) snapshot: Snapshot,
-    older: Id,
-    newer: Id,
-}
-
-/// How things stood when a segment was sent (draft-cheng-iccrg-delivery-rate-estimation).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Snapshot {
-    /// Bytes delivered by then, and when the last of them was.
-    pub(super) delivered: u64,
-    pub(super) delivered_at: Instant,
-    /// When the first segment of that flight was sent.
-    pub(super) first_sent_at: Instant,
-    /// Bytes found lost by then.
-    pub(super) lost: u64,
-    /// Bytes in flight, this segment's included.
-    pub(super) in_flight: u64,
-    pub(super) app_limited: bool,
-}
-
-impl Sent {
-    pub(super) fn len(&self) -> u64 {
-        self.end - self.start
-    }
-
-    /// Whether this one was sent after the other; of those sent together, the one whose bytes are behind.
-    pub(super) fn sent_after(&self, at: Instant, end: u64) -> bool {
-        (self.at, self.end) > (at, end)
-    }
-}
 
 /// The records, and what they add up to.
 #[derive(Debug)]
@@ -353,41 +307,6 @@ impl Scoreboard {
             State::Lost => {
                 self.lost_from = self.lost_from.min(id);
             }
-        }
-    }
-
-    /// Puts a record where its time of sending belongs: mostly behind all others.
-    fn link(&mut self, id: Id) {
-        let (at, end) = (self.record(id).at, self.record(id).end);
-        let mut older = self.newest;
-        while older != NONE && self.record(older).sent_after(at, end) {
-            older = self.record(older).older;
-        }
-        let newer = match older {
-            NONE => std::mem::replace(&mut self.oldest, id),
-            _ => std::mem::replace(&mut self.record_mut(older).newer, id),
-        };
-        match newer {
-            NONE => self.newest = id,
-            _ => self.record_mut(newer).older = id,
-        }
-        let record = self.record_mut(id);
-        (record.older, record.newer) = (older, newer);
-    }
-
-    fn unlink(&mut self, id: Id) {
-        let record = self.record_mut(id);
-        let (older, newer) = (
-            std::mem::replace(&mut record.older, NONE),
-            std::mem::replace(&mut record.newer, NONE),
-        );
-        match older {
-            NONE => self.oldest = newer,
-            _ => self.record_mut(older).newer = newer,
-        }
-        match newer {
-            NONE => self.newest = older,
-            _ => self.record_mut(newer).older = older,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! it leaves says the congestion control; the repair of losses is paced like everything else.
 
 mod acknowledged;
+mod episode;
 mod timers;
 mod transmit;
 
@@ -21,6 +22,7 @@ use super::scoreboard::Scoreboard;
 use super::sequence::FIRST_BYTE;
 
 pub(super) use acknowledged::Acknowledgement;
+use episode::{Doubt, Episode, Probe, TailProbe};
 
 /// So many windows may be in the buffer: one on its way, one that arrived behind a gap, one more where what was
 /// to fill the gap got lost as well, and one to be sent.
@@ -37,52 +39,6 @@ pub(super) struct Chunk {
     pub(super) fresh: bool,
     /// It ends what the application has given so far.
     pub(super) last: bool,
-}
-
-/// An episode of loss, or of what looked like it.
-#[derive(Clone, Copy, Debug)]
-struct Episode {
-    /// All before this number was acknowledged when it began.
-    from: u64,
-    /// It is over when all before this number is acknowledged.
-    point: u64,
-    /// The timestamp of the first segment that was sent again in it.
-    stamp: Option<u32>,
-    /// What that timestamp tells is known.
-    judged: bool,
-    /// Segments that were sent again, and those that the receiver reported to have got twice.
-    resent: u64,
-    duplicates: u64,
-    /// See [`Doubt`].
-    doubt: Doubt,
-}
-
-/// Whether a timeout was spurious is found out by what the next acknowledgements acknowledge (F-RTO, RFC
-/// 5682).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doubt {
-    None,
-    /// The first segment was sent again: only new data goes out if the next acknowledgement advances.
-    Resent,
-    /// New data went out: an acknowledgement of what was sent once tells.
-    Advanced,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct TailProbe {
-    /// What was sent by then.
-    end: u64,
-    /// It was data that had been sent before.
-    again: bool,
-}
-
-/// Something that goes out whatever the window says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    /// New data, or else the last segment again (RFC 8985, 7).
-    Tail,
-    /// An old number, to be told the window (RFC 9293, 3.8.6.1).
-    Window,
 }
 
 /// How the connection's packets travel.
