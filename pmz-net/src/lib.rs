@@ -17,5 +17,6 @@ pub mod nat;
 pub mod packet;
 pub mod route;
 pub mod session;
+pub mod steer;
 pub mod tcp;
 pub mod tunnel;
