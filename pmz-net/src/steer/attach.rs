@@ -31,11 +31,8 @@ impl Steering {
     /// # Errors
     /// [`SteerError`] tells what is missing: eBPF, rights, a newer kernel, the device.
     pub fn attach(device: &str) -> Result<Self, SteerError> {
-        if nix::net::if_::if_nametoindex(device).is_err() {
-            return Err(SteerError::NoDevice(device.to_owned()));
-        }
-        let Loaded { mut programs, maps } = load(0)?;
-        let how = match attach_tcx(&mut programs, device) {
+        let mut loaded = for_device(device)?;
+        let how = match attach_tcx(&mut loaded.programs, device) {
             Ok(()) => Attachment::Tcx,
             // What older kernels say to a kind of link, or to flags, that they don't know.
             Err(Failure::Kernel(error))
@@ -44,17 +41,35 @@ impl Steering {
                     Some(libc::EINVAL | libc::E2BIG | libc::EOPNOTSUPP)
                 ) =>
             {
-                attach_clsact(&mut programs, device)?;
+                attach_clsact(&mut loaded.programs, device)?;
                 Attachment::Clsact
             }
-            Err(Failure::Kernel(error)) => return Err(SteerError::attaching(device, &error)),
-            Err(Failure::Other(error)) => return Err(error),
+            Err(failure) => return Err(failure.on(device)),
         };
-        Ok(Self {
-            maps,
+        Ok(Self::of(loaded, how))
+    }
+
+    /// As [`Steering::attach`], in this way only.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach_as(device: &str, how: Attachment) -> Result<Self, SteerError> {
+        let mut loaded = for_device(device)?;
+        match how {
+            Attachment::Tcx => {
+                attach_tcx(&mut loaded.programs, device).map_err(|failure| failure.on(device))?
+            }
+            Attachment::Clsact => attach_clsact(&mut loaded.programs, device)?,
+        }
+        Ok(Self::of(loaded, how))
+    }
+
+    fn of(loaded: Loaded, how: Attachment) -> Self {
+        Self {
+            maps: loaded.maps,
             how,
-            _programs: programs,
-        })
+            _programs: loaded.programs,
+        }
     }
 
     /// How the programs hang on the device.
@@ -111,9 +126,25 @@ impl std::fmt::Debug for Steering {
     }
 }
 
+fn for_device(device: &str) -> Result<Loaded, SteerError> {
+    if nix::net::if_::if_nametoindex(device).is_err() {
+        return Err(SteerError::NoDevice(device.to_owned()));
+    }
+    load(0)
+}
+
 enum Failure {
     Kernel(ProgramError),
     Other(SteerError),
+}
+
+impl Failure {
+    fn on(self, device: &str) -> SteerError {
+        match self {
+            Self::Kernel(error) => SteerError::attaching(device, &error),
+            Self::Other(error) => error,
+        }
+    }
 }
 
 /// First of all programs at the device: those behind ours see what passes, as it goes into the tunnel.

@@ -6,9 +6,12 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+mod live;
 mod packets;
 mod refusals;
+mod scene;
 mod skip;
+mod traces;
 mod translation;
 mod trial;
 mod verdicts;
