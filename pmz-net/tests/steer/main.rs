@@ -11,6 +11,7 @@ mod packets;
 mod refusals;
 mod scene;
 mod skip;
+mod speed;
 mod traces;
 mod translation;
 mod trial;

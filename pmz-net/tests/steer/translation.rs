@@ -35,12 +35,15 @@ fn comes_in_as(bench: &Bench, packet: &[u8], expected: &[u8]) {
     assert_eq!(outcome.bytes, expected);
 }
 
+/// Makes a packet from one address to another.
+type Kind<'a> = &'a dyn Fn(&str, &str) -> Vec<u8>;
+
 #[test]
 fn every_kind_of_packet_is_what_it_would_have_been_with_the_other_address() {
     need_root!();
     let bench = bench();
     for (machine, used, real) in FAMILIES {
-        let kinds: [&dyn Fn(&str, &str) -> Vec<u8>; 9] = [
+        let kinds: [Kind<'_>; 9] = [
             &|from, to| tcp(from, to, SYN, b""),
             &|from, to| tcp(from, to, ACK | FIN, &[3; 999]),
             &|from, to| udp(from, to, b""),
