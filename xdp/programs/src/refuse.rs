@@ -5,6 +5,8 @@
 //! place then, as it should; of an ICMP message the whole checksum does, which nobody reads, because such a
 //! packet came from this machine and does not leave it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use pmz_xdp_types::{ANSWER_MARK, Address, count};
 
@@ -15,6 +17,7 @@ use crate::skb::{Covers, Refused, Skb, fold, sum};
 const TTL: u8 = 64;
 /// Quoted of a packet: the header and 8 bytes (RFC 792), of IPv6 with extension headers as much as this.
 const MAX_QUOTED: u32 = 128;
+const QUOTED_WORDS: usize = MAX_QUOTED as usize / 4;
 
 /// IPv4's header without options, or the last 20 bytes of IPv6's: everything is built of 32-bit words, which
 /// need no alignment and are summed as they are.
@@ -127,8 +130,9 @@ fn unreachable(skb: Skb, packet: &Packet) -> Result<(), u32> {
 fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4]) -> Result<(), Refused> {
     let wanted = packet.transport - packet.start + 8;
     let quoted = wanted.min(packet.len(skb)).min(MAX_QUOTED);
-    let mut quotation = [0_u32; MAX_QUOTED as usize / 4];
-    skb.load_into(packet.start, &mut quotation, quoted)?;
+    let mut room = MaybeUninit::uninit();
+    let quotation = zeroed(&mut room);
+    skb.load_into(packet.start, quotation, quoted)?;
     let length = 8 + quoted;
     let transport = packet.start + header_len(packet);
     skb.set_len(transport + length)?;
@@ -136,7 +140,7 @@ fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4]) -> Result<(), Refus
     let protocol = if packet.v4 { ICMP } else { ICMPV6 };
     put_header(skb, packet, protocol, length)?;
     // What the quotation does not fill is zero and adds nothing.
-    let mut total = sum(&quotation, 0);
+    let mut total = sum(quotation, 0);
     total = sum(&[u32::from_ne_bytes(head)], total);
     if !packet.v4 {
         total = sum(&[pseudo_sum(packet, ICMPV6, length)], total);
@@ -144,7 +148,19 @@ fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4]) -> Result<(), Refus
     let [a, b] = fold(total).to_ne_bytes();
     let [kind, code, ..] = head;
     skb.store(transport, &[u32::from_ne_bytes([kind, code, a, b]), 0])?;
-    skb.store_from(transport + 8, &quotation, quoted)
+    skb.store_from(transport + 8, quotation, quoted)
+}
+
+/// Zeroes, written one by one: the compiler would call a function for it, and the verifier of Linux 5.10 takes every
+/// number for one that it has to tell apart as soon as a program calls one.
+#[inline(always)]
+fn zeroed(room: &mut MaybeUninit<[u32; QUOTED_WORDS]>) -> &mut [u32; QUOTED_WORDS] {
+    for word in 0..QUOTED_WORDS {
+        // SAFETY: within the array.
+        unsafe { room.as_mut_ptr().cast::<u32>().add(word).write_volatile(0) };
+    }
+    // SAFETY: all of it has been written.
+    unsafe { room.assume_init_mut() }
 }
 
 #[inline(always)]
