@@ -11,12 +11,18 @@ use super::load::{Loaded, load, program};
 use super::maps::SteerMaps;
 use super::{Attachment, SteerError, SteerReport, SteeredPrefix, TargetChange, TargetTraffic};
 
+const _: () = {
+    const fn sent_to_another_thread<T: Send>() {}
+    sent_to_another_thread::<Steering>();
+};
+
 const PLACES: [(&str, TcAttachType); 2] = [
     (STEER, TcAttachType::Egress),
     (RETURN, TcAttachType::Ingress),
 ];
 
-/// The programs at a device. Dropping it takes them away, and so does the end of the process or of the device.
+/// The programs at a device. Dropping it takes them away, and so does the end of the process or of the device. With
+/// [`Attachment::Clsact`] only the device's end does, unless it is dropped in the device's network namespace.
 pub struct Steering {
     maps: SteerMaps,
     how: Attachment,

@@ -7,6 +7,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{
     Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues,
 };
+use ipnet::IpNet;
 use pmz_xdp_types as types;
 use pmz_xdp_types::{Address, Config};
 
@@ -68,21 +69,19 @@ impl SteerMaps {
             self.slots.put(prefix, slot);
         }
         for prefix in plan.removed {
-            let (bits, key) = address::prefix_key(prefix)?;
+            self.remove_prefix(prefix)?;
             self.slots.remove(&prefix);
-            if bits == Address::MAPPED_BITS && key == Address::v4(0) {
-                self.guard_ipv4()?;
-                continue;
-            }
-            match self.prefixes.remove(&Key::new(bits, key)) {
-                Err(error) if os_error(&error) != Some(libc::ENOENT) => {
-                    return Err(SteerError::writing(types::PREFIXES, &error));
-                }
-                _ => {}
-            }
         }
         self.slots.set_order(prefixes);
         Ok(())
+    }
+
+    fn remove_prefix(&mut self, prefix: IpNet) -> Result<(), SteerError> {
+        let (bits, key) = address::prefix_key(prefix)?;
+        if bits == Address::MAPPED_BITS && key == Address::v4(0) {
+            return self.guard_ipv4();
+        }
+        missing_is_fine(types::PREFIXES, self.prefixes.remove(&Key::new(bits, key)))
     }
 
     fn put_prefix(&mut self, bits: u32, key: Address, slot: Slot) -> Result<(), SteerError> {

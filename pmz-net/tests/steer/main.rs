@@ -6,12 +6,16 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+mod forwarded;
+mod limits;
 mod live;
 mod packets;
 mod refusals;
 mod scene;
 mod skip;
+mod sockets;
 mod speed;
+mod stand_ins;
 mod traces;
 mod translation;
 mod trial;

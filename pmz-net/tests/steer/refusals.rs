@@ -203,11 +203,15 @@ fn what_must_not_be_answered_is_dropped() {
     assert_eq!(bench.report().drops.unanswerable, 10);
 
     let mut multicast = Bench::new(&[
-        ("224.0.0.0/4", PrefixKind::Services),
+        ("224.0.0.0/3", PrefixKind::Services),
         ("ff00::/8", PrefixKind::Services),
     ]);
     multicast.trial().maps().set_complete(true).unwrap();
-    for (source, destination) in [("10.8.0.2", "224.0.0.251"), ("fd00:8::2", "ff02::fb")] {
+    for (source, destination) in [
+        ("10.8.0.2", "224.0.0.251"),
+        ("10.8.0.2", "255.255.255.255"),
+        ("fd00:8::2", "ff02::fb"),
+    ] {
         assert_eq!(
             multicast.steer(&udp(source, destination, b"x")).verdict,
             Verdict::Drop

@@ -82,6 +82,10 @@ impl Side {
         )
     }
 
+    pub(crate) fn namespace(&self) -> &OwnedFd {
+        &self.namespace
+    }
+
     /// Runs `f` inside.
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
@@ -207,6 +211,13 @@ impl Wire {
             stop,
             threads,
         }
+    }
+}
+
+impl Wire {
+    /// Frames with a wrong checksum, either way.
+    pub(crate) fn wrong(&self) -> u64 {
+        self.out.wrong.load(Ordering::Relaxed) + self.back.wrong.load(Ordering::Relaxed)
     }
 }
 

@@ -7,7 +7,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use pmz_net::steer::{Attachment, PROGRAMS, SteerError, Steering};
 
 use crate::scene::{DEVICE, Side};
-use crate::skip::need_root;
+use crate::skip::{need_root, skipped};
 
 /// Set for a child that is to attach the programs and to wait for its end.
 const HOLD: &str = "PMZ_TEST_STEER_HOLD";
@@ -61,7 +61,7 @@ fn dropping_it_takes_the_programs_away() {
 fn filters_of_a_former_run_are_replaced_and_dropping_takes_ours_away() {
     need_root!();
     if Command::new("tc").arg("-V").output().is_err() {
-        eprintln!("skipped: there is no tc");
+        skipped("there is no tc");
         return;
     }
     let machine = Side::machine();
@@ -80,8 +80,8 @@ fn filters_of_a_former_run_are_replaced_and_dropping_takes_ours_away() {
     assert_eq!(filters(&machine), 0);
 }
 
-/// Not a test of its own: what the next one runs as a process.
 #[test]
+#[ignore = "the process that the next test kills"]
 fn hold_until_killed() {
     if std::env::var_os(HOLD).is_none() {
         return;
@@ -97,13 +97,18 @@ fn a_process_that_is_killed_leaves_no_program_at_the_device() {
     let machine = Side::machine();
     let probe = machine.run(|| Steering::attach(DEVICE)).unwrap();
     if probe.how() == Attachment::Clsact {
-        eprintln!("skipped: this kernel has no tcx, filters go with the device");
+        skipped("this kernel has no tcx, and filters go with the device");
         return;
     }
     drop(probe);
     let mut child = machine.run(|| {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "traces::hold_until_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "traces::hold_until_killed",
+                "--nocapture",
+                "--ignored",
+            ])
             .env(HOLD, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -53,7 +53,13 @@ fn unicast(packet: &Packet) -> bool {
     if packet.v4 {
         let [source, ..] = packet.source.0[3].to_ne_bytes();
         let [destination, ..] = packet.destination.0[3].to_ne_bytes();
-        source != 0 && source < 224 && source != 127 && !(224..240).contains(&destination)
+        // 240.0.0.0/4 is in use (stand-ins), whatever RFC 1112 reserves it for.
+        source != 0
+            && source != 127
+            && !(224..240).contains(&source)
+            && !(224..240).contains(&destination)
+            && packet.source.0[3] != u32::MAX
+            && packet.destination.0[3] != u32::MAX
     } else {
         let [source, ..] = packet.source.0[0].to_ne_bytes();
         let [destination, ..] = packet.destination.0[0].to_ne_bytes();
