@@ -23,7 +23,7 @@ pub enum SteerError {
     NoBpf,
     /// The process may not load programs.
     #[error(
-        "no right to load eBPF programs: that needs root, or CAP_BPF, CAP_NET_ADMIN (and CAP_PERFMON) ({0})"
+        "no right to load eBPF programs: that needs root, or CAP_BPF and CAP_NET_ADMIN ({0})"
     )]
     Permission(#[source] io::Error),
     /// The process may, the machine's policy says no.
