@@ -22,9 +22,7 @@ pub enum SteerError {
     #[error("this kernel has no eBPF: it was built without CONFIG_BPF_SYSCALL")]
     NoBpf,
     /// The process may not load programs.
-    #[error(
-        "no right to load eBPF programs: that needs root, or CAP_BPF and CAP_NET_ADMIN ({0})"
-    )]
+    #[error("no right to load eBPF programs: that needs root, or CAP_BPF and CAP_NET_ADMIN ({0})")]
     Permission(#[source] io::Error),
     /// The process may, the machine's policy says no.
     #[error("this kernel is locked down ({mode}) and loads no eBPF programs ({source})")]
