@@ -18,5 +18,6 @@ pub mod packet;
 pub mod remap;
 pub mod route;
 pub mod session;
+pub mod steer;
 pub mod tcp;
 pub mod tunnel;

@@ -1,0 +1,49 @@
+//! Whether this machine, and whoever runs the tests, can.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use pmz_net::steer::{SteerError, Trial};
+
+/// Says that the running test is skipped, and why: straight to stderr, past the harness that keeps what passing
+/// tests print.
+pub(crate) fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Where there is no stderr nobody reads it.
+    let line = format!("skipped: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether eBPF programs and network namespaces can be made; where not, says that the test is skipped.
+pub(crate) fn allowed() -> bool {
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return Some("it needs root".to_owned());
+        }
+        match Trial::load() {
+            Err(
+                error @ (SteerError::NoBpf
+                | SteerError::Permission(_)
+                | SteerError::Lockdown { .. }),
+            ) => Some(error.to_string()),
+            // Any other error is a failure, and the test will say so.
+            _ => None,
+        }
+    });
+    if let Some(why) = why_not {
+        skipped(why);
+    }
+    why_not.is_none()
+}
+
+/// Leaves the test where it can't run.
+macro_rules! need_root {
+    () => {
+        if !crate::skip::allowed() {
+            return;
+        }
+    };
+}
+pub(crate) use need_root;

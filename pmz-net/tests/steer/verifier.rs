@@ -1,0 +1,31 @@
+//! What the programs cost the kernel's verifier.
+
+use aya::programs::loaded_programs;
+use pmz_net::steer::{PROGRAMS, Trial};
+
+use crate::skip::need_root;
+
+/// The limit is a million (BPF_COMPLEXITY_LIMIT_INSNS). Older verifiers see fewer states as equal and need
+/// more, and it is time that `pmz up` waits for.
+const LIMIT: u32 = 60_000;
+
+#[test]
+fn the_verifier_is_done_with_the_programs_soon() {
+    need_root!();
+    let _held = Trial::load().unwrap();
+    for program in loaded_programs() {
+        // Others' may have gone since they were listed.
+        let Ok(program) = program else { continue };
+        let Some(name) = program.name_as_str().filter(|name| PROGRAMS.contains(name)) else {
+            continue;
+        };
+        // Linux 5.16 tells.
+        if let Some(count) = program.verified_instruction_count() {
+            println!(
+                "{name}: {count} instructions verified, {:?} long",
+                program.size_translated()
+            );
+            assert!(count < LIMIT, "{name}: {count}");
+        }
+    }
+}
