@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use pmz_cli::helper::{
-    Answer, Channel, Family, HelperClient, HelperError, Paths, Refusal, Reply, Request, serve,
+    Answer, Channel, Claim, Family, HelperClient, HelperError, Paths, Refusal, Reply, Request,
+    serve,
 };
 use pmz_net::device::tun_name;
-use pmz_net::route::{Netlink, Overlap};
+use pmz_net::route::{Netlink, PlanError};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinHandle;
 
@@ -125,12 +126,12 @@ async fn requests_that_no_daemon_makes_are_refused_and_the_helper_serves_on() {
     invalid(client.set_addresses(&addresses()).await);
     invalid(
         client
-            .add_routes(&["10.96.0.0/16".parse().unwrap()], false)
+            .add_routes(&["10.96.0.0/16".parse().unwrap()], Claim::Free)
             .await,
     );
     invalid(
         client
-            .add_routes(&["0.0.0.0/0".parse().unwrap()], true)
+            .add_routes(&["0.0.0.0/0".parse().unwrap()], Claim::Overlapping)
             .await,
     );
     invalid(client.bind_dns(V4.parse().unwrap()).await);
@@ -231,8 +232,16 @@ fn the_tun_has_offloads_addresses_and_routes_and_is_gone_with_the_daemon() {
             "10.96.0.0/16".parse().unwrap(),
             "fd00:10:96::/108".parse().unwrap(),
         ];
-        bench.client.add_routes(&prefixes, false).await.unwrap();
-        bench.client.add_routes(&prefixes, false).await.unwrap();
+        bench
+            .client
+            .add_routes(&prefixes, Claim::Free)
+            .await
+            .unwrap();
+        bench
+            .client
+            .add_routes(&prefixes, Claim::Free)
+            .await
+            .unwrap();
         bench.client.set_mtu(1400).await.unwrap();
         assert_eq!(
             held(),
@@ -336,7 +345,7 @@ fn routes_keep_leading_into_the_tunnel_when_its_addresses_change() {
         let prefix6: ipnet::IpNet = "fd00:10:96::/108".parse().unwrap();
         bench
             .client
-            .add_routes(&[prefix, prefix6], false)
+            .add_routes(&[prefix, prefix6], Claim::Free)
             .await
             .unwrap();
         let new: [IpAddr; 2] = [
@@ -380,21 +389,28 @@ fn a_prefix_that_goes_elsewhere_is_not_taken() {
             .await
             .unwrap();
         let services = ["10.96.0.0/16".parse().unwrap()];
-        match bench.client.add_routes(&services, false).await {
-            Err(HelperError::Refused(Refusal::Conflicts { conflicts })) => {
-                assert_eq!(conflicts.len(), 1);
-                assert_eq!(conflicts[0].overlap, Overlap::Wider);
-                assert_eq!(conflicts[0].device.as_deref(), Some("lo"));
+        match bench.client.add_routes(&services, Claim::Free).await {
+            Err(HelperError::Refused(Refusal::Unroutable {
+                why: PlanError::Clashes { clashes },
+            })) => {
+                assert_eq!(
+                    clashes.to_string(),
+                    "10.96.0.0/16 lies in 10.0.0.0/8, which goes to lo"
+                );
             }
             other => panic!("{other:?}"),
         }
-        bench.client.add_routes(&services, true).await.unwrap();
+        bench
+            .client
+            .add_routes(&services, Claim::Overlapping)
+            .await
+            .unwrap();
         let same = bench
             .client
-            .add_routes(&["10.97.0.0/16".parse().unwrap()], true)
+            .add_routes(&["10.97.0.0/16".parse().unwrap()], Claim::Overlapping)
             .await;
         assert!(
-            matches!(same, Err(HelperError::Refused(Refusal::Conflicts { .. }))),
+            matches!(same, Err(HelperError::Refused(Refusal::Unroutable { .. }))),
             "{same:?}"
         );
         bench.end().await;

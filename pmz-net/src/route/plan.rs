@@ -72,14 +72,21 @@ pub struct Wishes {
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Routed into the tunnel as they are; sorted, none within another.
-    pub direct: Vec<IpNet>,
+    /// Led into the tunnel as they are.
+    pub direct: Vec<Wanted>,
     /// Get virtual addresses instead.
     pub remapped: Vec<Wanted>,
-    /// Where those are from; there is one if anything is remapped.
-    pub pool: Option<Pool>,
+    /// Where those are from: one for each family in which anything is remapped. They have to be routed, too.
+    pub pool: Pool,
     /// What was found on the way: what is remapped, overlapped or only for some packets.
     pub clashes: Found,
+}
+
+impl Plan {
+    /// Routes for what is led into the tunnel as it is; sorted, none within another.
+    pub fn routes(&self) -> Vec<IpNet> {
+        outermost(self.direct.iter().map(|wanted| wanted.net))
+    }
 }
 
 /// Clashes, so many as anybody reads.
@@ -237,12 +244,11 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
         if is_vast(&wanted.net) {
             of_part.retain(|clash| clash.is_insuperable() || !clash.is_general());
         }
-        match verdict(wishes.policy, wanted.kind, &of_part) {
-            Verdict::Direct => made.direct.extend(pieces),
-            Verdict::Remapped => made.remapped.extend(pieces.iter().map(|net| Wanted {
-                net: *net,
-                kind: wanted.kind,
-            })),
+        let kind = wanted.kind;
+        let wanted_pieces = pieces.iter().map(|net| Wanted { net: *net, kind });
+        match verdict(wishes.policy, kind, &of_part) {
+            Verdict::Direct => made.direct.extend(wanted_pieces),
+            Verdict::Remapped => made.remapped.extend(wanted_pieces),
             Verdict::Refused => {
                 refused.extend(of_part.into_iter().filter(Clash::is_general));
                 continue;
@@ -255,15 +261,15 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
             clashes: refused.into(),
         });
     }
-    made.direct = outermost(made.direct);
     made.clashes = found.into();
     if !made.remapped.is_empty() {
         let of_cluster = parts.iter().map(|part| part.wanted.net);
         let avoid: Vec<IpNet> = of_cluster.filter(|net| !is_vast(net)).collect();
-        let pool = wishes.pool.choose(&avoid, survey);
-        made.pool = Some(pool.map_err(|clashes| PlanError::NoPool {
+        let remapped: Vec<IpNet> = made.remapped.iter().map(|wanted| wanted.net).collect();
+        let pool = wishes.pool.choose(&remapped, &avoid, survey);
+        made.pool = pool.map_err(|clashes| PlanError::NoPool {
             clashes: clashes.into(),
-        })?);
+        })?;
     }
     Ok(made)
 }

@@ -28,13 +28,21 @@ const LEN_V6: u8 = 108;
 /// ULA pools that are tried.
 const TRIES_V6: u32 = 256;
 
-/// A prefix of each family, which nothing collides with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Prefixes of virtual addresses, of the families in which anything is remapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// For services and pods with IPv4 addresses.
-    pub v4: Ipv4Net,
+    pub v4: Option<Ipv4Net>,
     /// For those with IPv6 addresses.
-    pub v6: Ipv6Net,
+    pub v6: Option<Ipv6Net>,
+}
+
+impl Pool {
+    /// Both, so far as they are there.
+    pub fn nets(&self) -> Vec<IpNet> {
+        let both = [self.v4.map(IpNet::V4), self.v6.map(IpNet::V6)];
+        both.into_iter().flatten().collect()
+    }
 }
 
 /// What the user wants of the pool; what is `None` is chosen.
@@ -125,20 +133,32 @@ impl PoolWish {
         ]
     }
 
-    /// Pools that collide neither with what the survey holds nor with `avoid`.
+    /// Pools of the families of what is remapped, which collide neither with what the survey holds nor with
+    /// `avoid`. Where something wide holds the whole range that they are chosen from (a VPN's fd00::/8), a
+    /// part of that must do: nobody can have been told an address in it.
     ///
     /// # Errors
-    /// What the last that was tried collides with.
-    pub(super) fn choose(&self, avoid: &[IpNet], survey: &Survey) -> Result<Pool, Vec<Clash>> {
-        let v4 = match self.v4 {
-            Some(given) => only_if_free(given, avoid, survey)?,
-            None => first_free(pools_v4(), avoid, survey)?,
-        };
-        let v6 = match self.v6 {
-            Some(given) => only_if_free(given, avoid, survey)?,
-            None => first_free(pools_v6(), avoid, survey)?,
-        };
-        Ok(Pool { v4, v6 })
+    /// What is in the way.
+    pub(super) fn choose(
+        &self,
+        remapped: &[IpNet],
+        avoid: &[IpNet],
+        survey: &Survey,
+    ) -> Result<Pool, Vec<Clash>> {
+        let mut pool = Pool::default();
+        if remapped.iter().any(|net| net.addr().is_ipv4()) {
+            pool.v4 = Some(match self.v4 {
+                Some(given) => only_if_free(given, avoid, survey)?,
+                None => first_free(pools_v4(), RANGE_V4.into(), avoid, survey)?,
+            });
+        }
+        if remapped.iter().any(|net| net.addr().is_ipv6()) {
+            pool.v6 = Some(match self.v6 {
+                Some(given) => only_if_free(given, avoid, survey)?,
+                None => first_free(pools_v6(), RANGE_V6.into(), avoid, survey)?,
+            });
+        }
+        Ok(pool)
     }
 }
 
@@ -177,24 +197,34 @@ fn only_if_free<N: Copy + Into<IpNet>>(
 
 fn first_free<N: Copy + Into<IpNet>>(
     pools: impl Iterator<Item = N>,
+    range: IpNet,
     avoid: &[IpNet],
     survey: &Survey,
 ) -> Result<N, Vec<Clash>> {
-    let mut last = Vec::new();
+    let survey = &survey.near(&range);
+    let mut first_found = None;
+    let mut within = None;
     for pool in pools {
-        let net = pool.into();
-        let found = taken(&net, avoid, survey);
+        let found = taken(&pool.into(), avoid, survey);
         if found.is_empty() {
             return Ok(pool);
         }
-        // What covers the whole range is there for every other one, too.
-        let is_hopeless = found.iter().any(|clash| clash.with.prefix_len() <= 4);
-        last = found;
-        if is_hopeless {
+        let holds_range = |clash: &Clash| {
+            let is_route = matches!(clash.obstacle, Obstacle::Route { .. });
+            is_route && clash.with.contains(&range)
+        };
+        if found.iter().all(holds_range) {
+            within.get_or_insert(pool);
+        }
+        // Then it is the same for all others.
+        let is_hopeless = |clash: &Clash| clash.is_insuperable() && clash.with.contains(&range);
+        let is_all = found.iter().any(is_hopeless);
+        first_found.get_or_insert(found);
+        if is_all {
             break;
         }
     }
-    Err(last)
+    within.ok_or(first_found.unwrap_or_default())
 }
 
 fn taken(net: &IpNet, avoid: &[IpNet], survey: &Survey) -> Vec<Clash> {
@@ -219,11 +249,18 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Pools for services of both families.
+    fn choose(wish: PoolWish, avoid: &[&str], survey: &Survey) -> Result<Vec<String>, Vec<Clash>> {
+        let avoid: Vec<IpNet> = avoid.iter().map(|text| net(text)).collect();
+        let both = [net("10.96.0.0/16"), net("fd00:10:96::/108")];
+        let pool = wish.choose(&both, &avoid, survey)?;
+        Ok(pool.nets().iter().map(ToString::to_string).collect())
+    }
+
     #[test]
     fn the_default_pools_are_reserved_addresses_and_ula_and_not_the_tunnels() {
-        let pool = PoolWish::default().choose(&[], &survey(&[])).unwrap();
-        assert_eq!(pool.v4.to_string(), "241.0.0.0/16");
-        assert_eq!(pool.v6.to_string(), "fd70:6d7b:0:1::/108");
+        let pools = choose(PoolWish::default(), &[], &survey(&[])).unwrap();
+        assert_eq!(pools, ["241.0.0.0/16", "fd70:6d7b:0:1::/108"]);
         for pool in pools_v4() {
             assert!(RANGE_V4.contains(&pool) && !overlap(&pool.into(), &TUNNEL_V4.into()));
             assert!(!pool.broadcast().is_broadcast());
@@ -236,36 +273,53 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_pool_only_for_families_in_which_something_is_remapped() {
+        let wish = PoolWish::default();
+        let pool = wish.choose(&[net("10.96.0.0/16")], &[], &survey(&[]));
+        let pool = pool.unwrap();
+        assert!(pool.v4.is_some() && pool.v6.is_none());
+    }
+
+    #[test]
     fn a_pool_that_is_taken_is_passed_over() {
         let survey = survey(&[
             device_route("241.0.0.0/16", "pmz1"),
             device_route("241.1.7.0/24", "br0"),
             device_route("fd70:6d7b:0:1::/64", "br0"),
         ]);
-        let pool = PoolWish::default()
-            .choose(&[net("241.2.0.0/15")], &survey)
-            .unwrap();
-        assert_eq!(pool.v4.to_string(), "241.4.0.0/16");
-        assert_eq!(pool.v6.to_string(), "fd70:6d7b:0:2::/108");
+        let pools = choose(PoolWish::default(), &["241.2.0.0/15"], &survey).unwrap();
+        assert_eq!(pools, ["241.4.0.0/16", "fd70:6d7b:0:2::/108"]);
     }
 
     #[test]
-    fn where_the_whole_range_is_taken_its_owner_is_named() {
-        let survey = survey(&[device_route("240.0.0.0/4", "lab0")]);
-        let found = PoolWish::default().choose(&[], &survey).unwrap_err();
-        assert_eq!(found.len(), 1);
-        assert!(found[0].to_string().contains("lab0"), "{}", found[0]);
+    fn where_a_vpn_has_the_whole_range_a_part_of_it_that_is_not_taken_must_do() {
+        let survey = survey(&[
+            device_route("240.0.0.0/4", "lab0"),
+            device_route("fd00::/8", "vpn0"),
+            device_route("fd70:6d7b:0:1::/64", "br0"),
+        ]);
+        let pools = choose(PoolWish::default(), &[], &survey).unwrap();
+        assert_eq!(pools, ["241.0.0.0/16", "fd70:6d7b:0:2::/108"]);
+    }
+
+    #[test]
+    fn where_nothing_is_free_what_is_in_the_way_is_named() {
+        let all: Vec<_> = (240..=255)
+            .flat_map(|a| (0..16).map(move |b| format!("{a}.{}.0.0/12", b << 4)))
+            .map(|net| device_route(&net, "lab0"))
+            .collect();
+        let found = choose(PoolWish::default(), &[], &survey(&all)).unwrap_err();
+        assert!(found[0].to_string().contains("lab"), "{}", found[0]);
     }
 
     #[test]
     fn a_pool_that_was_given_is_taken_or_refused() {
         let given = PoolWish::new(&[net("198.18.0.0/16"), net("fd01::/64")]).unwrap();
-        let pool = given.choose(&[], &survey(&[])).unwrap();
-        assert_eq!(pool.v4.to_string(), "198.18.0.0/16");
-        assert_eq!(pool.v6.to_string(), "fd01::/64");
+        let pools = choose(given, &[], &survey(&[])).unwrap();
+        assert_eq!(pools, ["198.18.0.0/16", "fd01::/64"]);
         let taken = survey(&[device_route("198.18.5.0/24", "br0")]);
-        assert!(given.choose(&[], &taken).is_err());
-        let found = given.choose(&[net("fd01::/48")], &survey(&[])).unwrap_err();
+        assert!(choose(given, &[], &taken).is_err());
+        let found = choose(given, &["fd01::/48"], &survey(&[])).unwrap_err();
         assert!(found[0].to_string().contains("fd01::/48"), "{}", found[0]);
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::prefix::overlap;
 use super::rule::Rule;
 
 /// The main routing table (rtnetlink.h, RT_TABLE_MAIN).
@@ -120,6 +121,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// What of it is about addresses within a prefix.
+    #[must_use]
+    pub(super) fn near(&self, net: &IpNet) -> Self {
+        let mut near = self.clone();
+        near.routes.retain(|route| overlap(net, &route.prefix));
+        near.addresses.retain(|own| overlap(net, &own.address));
+        near.lookups.retain(|lookup| net.contains(&lookup.address));
+        near
+    }
+
     /// Forgets what hangs on a device, which is the tunnel's own.
     #[must_use]
     pub fn without(mut self, index: u32) -> Self {

@@ -66,10 +66,10 @@ fn what_collides_with_nothing_is_routed_as_it_is() {
     ] {
         let made = plan(&cluster(policy), &survey(&[])).unwrap();
         assert_eq!(
-            made.direct,
+            made.routes(),
             nets("10.96.0.0/16 10.244.0.0/16 fd00:10:96::/108")
         );
-        assert_eq!((made.remapped, made.pool), (vec![], None));
+        assert_eq!((made.remapped, made.pool), (vec![], Pool::default()));
         assert_eq!(made.clashes, Found::default());
     }
 }
@@ -77,7 +77,7 @@ fn what_collides_with_nothing_is_routed_as_it_is() {
 #[test]
 fn auto_remaps_what_collides_and_routes_the_rest() {
     let made = plan(&cluster(OverlapPolicy::Auto), &crowded()).unwrap();
-    assert_eq!(made.direct, nets("fd00:10:96::/108"));
+    assert_eq!(made.routes(), nets("fd00:10:96::/108"));
     let remapped: Vec<_> = made.remapped.iter().map(|w| (w.net, w.kind)).collect();
     assert_eq!(
         remapped,
@@ -86,7 +86,7 @@ fn auto_remaps_what_collides_and_routes_the_rest() {
             (net("10.244.0.0/16"), Kind::Pods)
         ]
     );
-    assert_eq!(made.pool.unwrap().v4.to_string(), "241.0.0.0/16");
+    assert_eq!(made.pool.nets()[0].to_string(), "241.0.0.0/16");
     let text = made.clashes.to_string();
     assert!(text.contains("vpn0") && text.contains("br0"), "{text}");
 }
@@ -100,15 +100,15 @@ fn remap_remaps_all_that_names_lead_to() {
         OverlapPolicy::Remap,
     );
     let made = plan(&wanted, &survey(&[])).unwrap();
-    assert_eq!(made.direct, nets("10.1.0.0/16"));
+    assert_eq!(made.routes(), nets("10.1.0.0/16"));
     assert_eq!(made.remapped.len(), 2);
-    assert!(made.pool.is_some());
+    assert_eq!(made.pool.nets(), nets("241.0.0.0/16"));
 }
 
 #[test]
 fn prefer_cluster_routes_all_the_same_and_tells_what_it_overlaps() {
     let made = plan(&cluster(OverlapPolicy::PreferCluster), &crowded()).unwrap();
-    assert_eq!(made.direct.len(), 3);
+    assert_eq!(made.routes().len(), 3);
     assert!(made.remapped.is_empty());
     assert!(made.clashes.to_string().contains("vpn0"));
 }
@@ -156,7 +156,7 @@ fn what_the_user_has_included_is_never_remapped() {
     }
     let included = wishes("", "", "10.1.0.0/16", OverlapPolicy::PreferCluster);
     let made = plan(&included, &crowded()).unwrap();
-    assert_eq!(made.direct, nets("10.1.0.0/16"));
+    assert_eq!(made.routes(), nets("10.1.0.0/16"));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_is_excluded_is_cut_out_and_collides_no_more() {
     let bridge = survey(&[device_route("10.244.3.0/24", "br0")]);
     let made = plan(&wanted, &bridge).unwrap();
     assert_eq!(
-        made.direct,
+        made.routes(),
         nets(
             "10.96.0.0/17 10.244.0.0/23 10.244.2.0/24 10.244.4.0/22 10.244.8.0/21 10.244.16.0/20 \
              10.244.32.0/19 10.244.64.0/18 10.244.128.0/17"
@@ -182,7 +182,7 @@ fn pieces_of_a_prefix_are_remapped_together() {
     let made = plan(&wanted, &bridge).unwrap();
     assert_eq!(made.remapped.len(), 1);
     assert_eq!(made.remapped[0].net, net("10.96.128.0/17"));
-    assert!(made.direct.is_empty());
+    assert!(made.routes().is_empty());
 }
 
 #[test]
@@ -194,7 +194,16 @@ fn twins_and_prefixes_within_others_are_routed_once() {
         OverlapPolicy::Auto,
     );
     let made = plan(&wanted, &survey(&[])).unwrap();
-    assert_eq!(made.direct, nets("10.0.0.0/9"));
+    assert_eq!(made.routes(), nets("10.0.0.0/9"));
+    // What each is for is kept apart.
+    let direct: Vec<_> = made.direct.iter().map(|w| (w.net, w.kind)).collect();
+    assert_eq!(
+        direct,
+        [
+            (net("10.96.0.0/16"), Kind::Services),
+            (net("10.0.0.0/9"), Kind::Included)
+        ]
+    );
 }
 
 #[test]
@@ -206,7 +215,7 @@ fn an_exclusion_that_leaves_nothing_is_refused() {
     assert!(matches!(error, PlanError::NothingLeft { .. }));
     wanted.excluded.pop();
     let made = plan(&wanted, &survey(&[])).unwrap();
-    assert_eq!(made.direct, nets("fd00:10:96::/108"));
+    assert_eq!(made.routes(), nets("fd00:10:96::/108"));
     assert_eq!(plan(&Wishes::default(), &survey(&[])), Ok(Plan::default()));
 }
 
@@ -224,9 +233,10 @@ fn exclusions_that_leave_too_many_pieces_are_refused() {
 fn everything_is_everything_that_nothing_narrower_takes_and_not_this_machines_own() {
     let wanted = wishes("", "", "0.0.0.0/0", OverlapPolicy::Auto);
     let made = plan(&wanted, &crowded()).unwrap();
+    let routes = made.routes();
     let is_led = |address: &str| {
         let address: std::net::IpAddr = address.parse().unwrap();
-        made.direct.iter().any(|net| net.contains(&address))
+        routes.iter().any(|net| net.contains(&address))
     };
     for address in ["1.1.1.1", "10.9.9.9", "192.168.1.1", "203.0.113.5"] {
         assert!(is_led(address), "{address}");
@@ -242,7 +252,7 @@ fn everything_is_everything_that_nothing_narrower_takes_and_not_this_machines_ow
 fn a_pool_keeps_off_what_the_cluster_has_itself() {
     let wanted = wishes("10.96.0.0/16", "", "241.0.0.0/8", OverlapPolicy::Remap);
     let made = plan(&wanted, &survey(&[])).unwrap();
-    assert_eq!(made.pool.unwrap().v4.to_string(), "242.0.0.0/16");
+    assert_eq!(made.pool.nets()[0].to_string(), "242.0.0.0/16");
     let mut given = wanted.clone();
     given.pool = PoolWish::new(&nets("241.7.0.0/16")).unwrap();
     let error = plan(&given, &survey(&[])).unwrap_err();
@@ -254,7 +264,7 @@ fn rules_for_some_packets_decide_nothing_and_are_told() {
     let mut survey = captive();
     survey.rules[1].mark = Some((9, u32::MAX));
     let made = plan(&cluster(OverlapPolicy::Refuse), &survey).unwrap();
-    assert_eq!(made.direct.len(), 3);
+    assert_eq!(made.routes().len(), 3);
     assert!(made.clashes.to_string().contains("with mark 0x9"));
 }
 
