@@ -4,12 +4,12 @@
 use std::fs;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use pmz_cli::helper::{
@@ -289,6 +289,16 @@ fn connections_from_the_tunnels_addresses_are_ended_and_no_others() {
         let behind: [IpAddr; 2] = ["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()];
         for address in behind {
             netlink.add_address(1, address).await.unwrap();
+        }
+        // The kernel adds IPv6's local routes by a worker of its own, a moment after the addresses.
+        let limit = Instant::now() + Duration::from_secs(5);
+        let is_there = |to: &IpAddr| {
+            let socket = UdpSocket::bind((V6, 0)).and_then(|socket| socket.connect((*to, 9)));
+            to.is_ipv4() || socket.is_ok()
+        };
+        while !behind.iter().all(is_there) {
+            assert!(Instant::now() < limit, "the addresses do not come");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut connections = Vec::new();
         for (from, to, is_ended) in [

@@ -216,12 +216,14 @@ fn difference(had: &[IpNet], wanted: &[IpNet]) -> (Vec<IpNet>, Vec<IpNet>) {
     (without(had, wanted), without(wanted, had))
 }
 
+/// So many as fit on a line or two; `status` has them all.
 fn list(prefixes: &[IpNet]) -> String {
-    prefixes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let told = prefixes.iter().take(8).map(ToString::to_string);
+    let mut list = told.collect::<Vec<_>>().join(", ");
+    if let Some(others @ 1..) = prefixes.len().checked_sub(8) {
+        list.push_str(&format!(" and {others} more"));
+    }
+    list
 }
 
 #[cfg(test)]

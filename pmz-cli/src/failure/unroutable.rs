@@ -1,6 +1,6 @@
 //! What the user is told where the cluster's addresses and the machine's collide.
 
-use pmz_net::route::{Clash, Found, Obstacle, Overlap, PlanError};
+use pmz_net::route::{Clash, Found, Obstacle, Overlap, PlanError, is_everything};
 
 use super::{ExitCode, Failure, capital};
 
@@ -8,14 +8,18 @@ use super::{ExitCode, Failure, capital};
 pub(crate) fn failure(why: &PlanError) -> Failure {
     match why {
         PlanError::Clashes { clashes } => in_use(clashes),
-        PlanError::NoPool { clashes } => Failure::new(
-            ExitCode::General,
-            capital(&why.to_string()),
-            format!(
-                "{}, or give a prefix that is free with `--overlap-pool`",
-                capital(&advice(clashes).join(", or "))
-            ),
-        ),
+        PlanError::NoPool { clashes, .. } => {
+            let mut next = advice(clashes);
+            let takes_all = |clash: &Clash| clash.is_insuperable() && is_everything(&clash.with);
+            if !clashes.told.iter().any(takes_all) {
+                next.push("give a prefix that is free with `--overlap-pool`".to_owned());
+            }
+            Failure::new(
+                ExitCode::General,
+                capital(&why.to_string()),
+                capital(&next.join(", or ")),
+            )
+        }
         PlanError::NothingLeft { .. } => Failure::new(
             ExitCode::Usage,
             capital(&why.to_string()),
@@ -149,9 +153,22 @@ mod tests {
 
     #[test]
     fn a_full_range_is_answered_with_the_option_for_another() {
-        let clashes = Found::from(vec![route("0.0.0.0/4", "lab0")]);
-        let text = failure(&PlanError::NoPool { clashes }).to_string();
+        let no_pool = |clash| {
+            let clashes = Found::from(vec![clash]);
+            let because = Found::default();
+            failure(&PlanError::NoPool { clashes, because }).to_string()
+        };
+        let text = no_pool(route("10.96.9.0/24", "lab0"));
         assert!(text.contains("--overlap-pool"), "{text}");
+        let fate = Fate::Prohibited;
+        let rule = Obstacle::Rule {
+            preference: 100,
+            table: None,
+            fate,
+        };
+        // What takes all packets takes those to any other prefix.
+        let text = no_pool(clash("0.0.0.0/0", rule));
+        assert!(!text.contains("--overlap-pool"), "{text}");
     }
 
     #[test]

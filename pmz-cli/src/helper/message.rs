@@ -186,3 +186,55 @@ impl From<PlanError> for Refusal {
 
 /// Answer to a request.
 pub type Answer = Result<Reply, Refusal>;
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+    use pmz_net::route::{Clash, Fate, Kind, MAX_ROUTES, Obstacle, Wanted};
+
+    use super::*;
+
+    fn most() -> Vec<Wanted> {
+        let net = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128";
+        let wanted = Wanted {
+            net: net.parse().unwrap(),
+            kind: Kind::Services,
+        };
+        vec![wanted; MAX_ROUTES]
+    }
+
+    #[test]
+    fn the_largest_wishes_and_plans_fit_into_a_message() {
+        let wishes = Wishes {
+            wanted: most(),
+            ..Wishes::default()
+        };
+        let clash = |net: IpNet| Clash {
+            net,
+            with: net,
+            obstacle: Obstacle::Rule {
+                preference: u32::MAX,
+                table: Some(u32::MAX),
+                fate: Fate::Devices(vec!["d".repeat(15); 4]),
+            },
+            only: Some("w".repeat(200)),
+        };
+        let clashes: Vec<Clash> = most().iter().map(|wanted| clash(wanted.net)).collect();
+        let plan = Plan {
+            remapped: most(),
+            clashes: clashes.clone().into(),
+            ..Plan::default()
+        };
+        let why = PlanError::NoPool {
+            clashes: clashes.clone().into(),
+            because: clashes.into(),
+        };
+        for bytes in [
+            serde_json::to_vec(&Request::Plan { wishes }).unwrap(),
+            serde_json::to_vec(&Answer::Ok(Reply::Plan { plan })).unwrap(),
+            serde_json::to_vec(&Answer::Err(why.into())).unwrap(),
+        ] {
+            assert!(bytes.len() < MAX_MESSAGE, "{}", bytes.len());
+        }
+    }
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clash::Clash;
 use super::pool::{Pool, PoolWish};
-use super::prefix::{cut, is_vast, local_prefixes, outermost};
+use super::prefix::{cut, is_vast, never_meant, outermost};
 use super::survey::Survey;
 use super::walk::clashes;
 
@@ -76,7 +76,8 @@ pub struct Plan {
     pub direct: Vec<Wanted>,
     /// Get virtual addresses instead.
     pub remapped: Vec<Wanted>,
-    /// Where those are from: one for each family in which anything is remapped. They have to be routed, too.
+    /// Where those are from: one for each family in which anything is remapped. They have to be routed, too, and
+    /// may lie within what something wide holds.
     pub pool: Pool,
     /// What was found on the way: what is remapped, overlapped or only for some packets.
     pub clashes: Found,
@@ -142,12 +143,25 @@ pub enum PlanError {
         /// How many it would be.
         count: usize,
     },
-    /// The pool of virtual addresses collides itself.
-    #[error("there is no room for virtual addresses: {clashes}")]
+    /// Prefixes would have to be remapped, and the pool of virtual addresses collides itself.
+    #[error("{}there is no room for virtual addresses: {clashes}", Therefore(.because))]
     NoPool {
-        /// With what.
+        /// What the pool collides with.
         clashes: Found,
+        /// What the prefixes collide with, where they do.
+        because: Found,
     },
+}
+
+struct Therefore<'a>(&'a Found);
+
+impl fmt::Display for Therefore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.told.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{}; and ", self.0)
+    }
 }
 
 struct List<'a>(&'a [IpNet]);
@@ -188,7 +202,7 @@ impl Wishes {
             for net in outermost(of_kind.map(|wanted| wanted.net)) {
                 let mut holes = self.excluded.clone();
                 if is_vast(&net) {
-                    holes.extend(local_prefixes().map(|(local, _)| local));
+                    holes.extend(never_meant());
                 }
                 let pieces = cut(net, &holes);
                 count += pieces.len();
@@ -269,6 +283,7 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
         let pool = wishes.pool.choose(&remapped, &avoid, survey);
         made.pool = pool.map_err(|clashes| PlanError::NoPool {
             clashes: clashes.into(),
+            because: made.clashes.clone(),
         })?;
     }
     Ok(made)

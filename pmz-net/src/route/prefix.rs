@@ -68,6 +68,14 @@ pub(super) fn local_prefixes() -> [(IpNet, &'static str); 8] {
     ]
 }
 
+/// What nobody means by "all traffic": the machine's and the link's, and what is reserved for ever
+/// (RFC 1112, section 4).
+pub(super) fn never_meant() -> impl Iterator<Item = IpNet> {
+    let reserved = IpNet::V4(Ipv4Net::new_assert([240, 0, 0, 0].into(), 4));
+    let local = local_prefixes().into_iter().map(|(local, _)| local);
+    local.chain([reserved])
+}
+
 /// Reads a prefix as users write it; an address alone stands for itself.
 ///
 /// # Errors

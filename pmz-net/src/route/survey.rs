@@ -12,6 +12,9 @@ pub(super) const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
 /// The kernel's own table of this machine's addresses (RT_TABLE_LOCAL).
 pub(super) const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 
+/// Devices of a multipath route that are named.
+const MAX_NAMED: usize = 4;
+
 /// What a route does with packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RouteKind {
@@ -70,13 +73,14 @@ impl ExistingRoute {
             || (!self.hops.is_empty() && self.hops.iter().all(|hop| hop.index == index))
     }
 
-    /// The names of the devices that it leads to.
+    /// The names of the devices that it leads to, so many as anybody reads.
     pub(super) fn devices(&self) -> Vec<String> {
         let mut names: Vec<String> = self.device.iter().cloned().collect();
         for hop in &self.hops {
             let name = hop.device.clone();
             names.extend(name.filter(|name| !names.contains(name)));
         }
+        names.truncate(MAX_NAMED);
         names
     }
 }

@@ -140,7 +140,15 @@ fn refuse_names_each_clash() {
 fn a_rule_that_takes_everything_leaves_no_room_for_virtual_addresses() {
     let error = plan(&cluster(OverlapPolicy::Auto), &captive()).unwrap_err();
     assert!(matches!(error, PlanError::NoPool { .. }), "{error:?}");
-    assert!(error.to_string().contains("rule 100"), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("10.96.0.0/16 goes to vpn0 by rule 100"),
+        "{text}"
+    );
+    assert!(
+        text.contains("no room for virtual addresses: 241.0.0.0/16 goes to vpn0"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -241,7 +249,13 @@ fn everything_is_everything_that_nothing_narrower_takes_and_not_this_machines_ow
     for address in ["1.1.1.1", "10.9.9.9", "192.168.1.1", "203.0.113.5"] {
         assert!(is_led(address), "{address}");
     }
-    for address in ["127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255"] {
+    for address in [
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "241.0.0.1",
+        "255.255.255.255",
+    ] {
         assert!(!is_led(address), "{address}");
     }
     let error = plan(&wanted, &captive()).unwrap_err();
