@@ -1,6 +1,8 @@
 //! What went wrong, for people and for scripts: one paragraph with the cause and the next step, and an exit
 //! code. A failure travels from the daemon to the command that waits for it.
 
+pub(crate) mod unroutable;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -113,12 +115,7 @@ impl From<Refusal> for Failure {
                 cause,
                 "pmz needs root, or CAP_NET_ADMIN in a container (`--cap-add NET_ADMIN`)",
             ),
-            Refusal::Conflicts { .. } => Self::new(
-                ExitCode::General,
-                format!("The cluster's addresses are in use on this machine: {cause}"),
-                "Disconnect that network (`ip route` shows it), or run `pmz up --overlap` to let the narrower \
-                 prefix win",
-            ),
+            Refusal::Unroutable { why } => unroutable::failure(&why),
             Refusal::Running { .. } => Self::new(
                 ExitCode::General,
                 cause,
@@ -174,24 +171,5 @@ mod tests {
         let text = failure.to_string();
         assert!(text.starts_with("No permission to open a TUN."), "{text}");
         assert!(text.contains("CAP_NET_ADMIN"), "{text}");
-    }
-
-    #[test]
-    fn a_conflict_names_both_networks() {
-        let conflict = pmz_net::route::Conflict {
-            prefix: "10.96.0.0/16".parse().unwrap(),
-            route: "10.0.0.0/8".parse().unwrap(),
-            device: Some("vpn0".to_owned()),
-            overlap: pmz_net::route::Overlap::Wider,
-        };
-        let text = Failure::from(Refusal::Conflicts {
-            conflicts: vec![conflict],
-        })
-        .to_string();
-        assert!(
-            text.contains("10.96.0.0/16 lies in 10.0.0.0/8, which goes to vpn0"),
-            "{text}"
-        );
-        assert!(text.contains("--overlap"), "{text}");
     }
 }

@@ -14,6 +14,7 @@ use pmz_cli::daemon::{
 };
 use pmz_cli::failure::{ExitCode, Failure};
 use pmz_cli::helper::{Channel, HelperClient, Paths, serve};
+use pmz_net::route::{OverlapPolicy, PoolWish};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -114,7 +115,10 @@ fn bench(foreground: bool) -> Bench {
         target,
         carrier: CarrierChoice::Auto,
         pods: true,
-        overlap: false,
+        overlap: OverlapPolicy::default(),
+        pool: PoolWish::default(),
+        include: Vec::new(),
+        exclude: Vec::new(),
         verbose: 0,
         foreground,
         run_as: None,

@@ -4,19 +4,20 @@
 use std::fs;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use pmz_cli::helper::{
-    Answer, Channel, Family, HelperClient, HelperError, Paths, Refusal, Reply, Request, serve,
+    Answer, Channel, Claim, Family, HelperClient, HelperError, Paths, Refusal, Reply, Request,
+    serve,
 };
 use pmz_net::device::tun_name;
-use pmz_net::route::{Netlink, Overlap};
+use pmz_net::route::{Netlink, PlanError};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinHandle;
 
@@ -125,12 +126,12 @@ async fn requests_that_no_daemon_makes_are_refused_and_the_helper_serves_on() {
     invalid(client.set_addresses(&addresses()).await);
     invalid(
         client
-            .add_routes(&["10.96.0.0/16".parse().unwrap()], false)
+            .add_routes(&["10.96.0.0/16".parse().unwrap()], Claim::Free)
             .await,
     );
     invalid(
         client
-            .add_routes(&["0.0.0.0/0".parse().unwrap()], true)
+            .add_routes(&["0.0.0.0/0".parse().unwrap()], Claim::Overlapping)
             .await,
     );
     invalid(client.bind_dns(V4.parse().unwrap()).await);
@@ -231,8 +232,16 @@ fn the_tun_has_offloads_addresses_and_routes_and_is_gone_with_the_daemon() {
             "10.96.0.0/16".parse().unwrap(),
             "fd00:10:96::/108".parse().unwrap(),
         ];
-        bench.client.add_routes(&prefixes, false).await.unwrap();
-        bench.client.add_routes(&prefixes, false).await.unwrap();
+        bench
+            .client
+            .add_routes(&prefixes, Claim::Free)
+            .await
+            .unwrap();
+        bench
+            .client
+            .add_routes(&prefixes, Claim::Free)
+            .await
+            .unwrap();
         bench.client.set_mtu(1400).await.unwrap();
         assert_eq!(
             held(),
@@ -280,6 +289,16 @@ fn connections_from_the_tunnels_addresses_are_ended_and_no_others() {
         let behind: [IpAddr; 2] = ["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()];
         for address in behind {
             netlink.add_address(1, address).await.unwrap();
+        }
+        // The kernel adds IPv6's local routes by a worker of its own, a moment after the addresses.
+        let limit = Instant::now() + Duration::from_secs(5);
+        let is_there = |to: &IpAddr| {
+            let socket = UdpSocket::bind((V6, 0)).and_then(|socket| socket.connect((*to, 9)));
+            to.is_ipv4() || socket.is_ok()
+        };
+        while !behind.iter().all(is_there) {
+            assert!(Instant::now() < limit, "the addresses do not come");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut connections = Vec::new();
         for (from, to, is_ended) in [
@@ -336,7 +355,7 @@ fn routes_keep_leading_into_the_tunnel_when_its_addresses_change() {
         let prefix6: ipnet::IpNet = "fd00:10:96::/108".parse().unwrap();
         bench
             .client
-            .add_routes(&[prefix, prefix6], false)
+            .add_routes(&[prefix, prefix6], Claim::Free)
             .await
             .unwrap();
         let new: [IpAddr; 2] = [
@@ -380,21 +399,28 @@ fn a_prefix_that_goes_elsewhere_is_not_taken() {
             .await
             .unwrap();
         let services = ["10.96.0.0/16".parse().unwrap()];
-        match bench.client.add_routes(&services, false).await {
-            Err(HelperError::Refused(Refusal::Conflicts { conflicts })) => {
-                assert_eq!(conflicts.len(), 1);
-                assert_eq!(conflicts[0].overlap, Overlap::Wider);
-                assert_eq!(conflicts[0].device.as_deref(), Some("lo"));
+        match bench.client.add_routes(&services, Claim::Free).await {
+            Err(HelperError::Refused(Refusal::Unroutable {
+                why: PlanError::Clashes { clashes },
+            })) => {
+                assert_eq!(
+                    clashes.to_string(),
+                    "10.96.0.0/16 lies in 10.0.0.0/8, which goes to lo"
+                );
             }
             other => panic!("{other:?}"),
         }
-        bench.client.add_routes(&services, true).await.unwrap();
+        bench
+            .client
+            .add_routes(&services, Claim::Overlapping)
+            .await
+            .unwrap();
         let same = bench
             .client
-            .add_routes(&["10.97.0.0/16".parse().unwrap()], true)
+            .add_routes(&["10.97.0.0/16".parse().unwrap()], Claim::Overlapping)
             .await;
         assert!(
-            matches!(same, Err(HelperError::Refused(Refusal::Conflicts { .. }))),
+            matches!(same, Err(HelperError::Refused(Refusal::Unroutable { .. }))),
             "{same:?}"
         );
         bench.end().await;

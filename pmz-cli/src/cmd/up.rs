@@ -1,5 +1,7 @@
 //! `pmz up`: starts helper and daemon, and shows how the connection is made.
 
+mod networks;
+
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode as Code;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::Args;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+
+use networks::NetworkArgs;
 
 use super::{Global, broken, daemon, runtime};
 use crate::daemon::launch::{self, Started};
@@ -35,12 +39,8 @@ pub(super) struct UpArgs {
         value_name = "CARRIER"
     )]
     carrier: CarrierChoice,
-    /// Lead only services into the cluster, not the pods' own addresses
-    #[arg(long)]
-    no_pods: bool,
-    /// Let the cluster's prefixes overlap with this machine's other routes: the narrower one wins
-    #[arg(long)]
-    overlap: bool,
+    #[command(flatten)]
+    networks: NetworkArgs,
     /// Deploy an agent where the cluster has none, as `pmz agent deploy` does it without options
     #[arg(long)]
     deploy: bool,
@@ -66,18 +66,24 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
     if !nix::unistd::geteuid().is_root() {
         runtime.block_on(target.load())?;
     }
+    let networks = args.networks.resolve(|what| agrees(what, "Do it?"))?;
     let mut options = UpOptions {
         target,
         carrier: args.carrier,
-        pods: !args.no_pods,
-        overlap: args.overlap,
+        pods: !args.networks.no_pods,
+        overlap: networks.overlap,
+        pool: networks.pool,
+        include: networks.include,
+        exclude: networks.exclude,
         deploy: args.deploy,
         verbose: global.verbose,
         foreground: args.foreground,
         run_as: None,
     };
     match start(&runtime, &options) {
-        Err(failure) if failure.offer == Some(Offer::Deploy) && agrees(&failure.cause) => {
+        Err(failure)
+            if failure.offer == Some(Offer::Deploy) && agrees(&failure.cause, "Deploy one?") =>
+        {
             options.deploy = true;
             start(&runtime, &options)
         }
@@ -96,13 +102,13 @@ fn start(runtime: &Runtime, options: &UpOptions) -> Result<Code, Failure> {
     result
 }
 
-/// Asks whether an agent is to be deployed, where there is somebody to ask.
-fn agrees(cause: &str) -> bool {
+/// Asks, where there is somebody to ask.
+fn agrees(cause: &str, question: &str) -> bool {
     let (mut stdin, stderr) = (std::io::stdin().lock(), std::io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
         return false;
     }
-    eprint!("{cause}. Deploy one? [y/N] ");
+    eprint!("{cause}. {question} [y/N] ");
     let mut answer = String::new();
     let read = stdin.read_line(&mut answer);
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

@@ -25,6 +25,7 @@ use super::report;
 use super::run::{ConnectContext, ConnectError, Connector, Session};
 use super::running::{Progress, Running, reporter};
 use super::status::Status;
+use super::wants::Wants;
 use crate::cluster::{ClusterError, may_become_ready};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Family;
@@ -145,6 +146,16 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     let (dialed, welcome) = open(&*dial, &hello).await.map_err(open_failure)?;
     board.done(format!("{} {}", welcome.agent, welcome.version));
 
+    let mirror = SharedMirror::new();
+    let wants = Wants::new(options, cluster.server());
+    let attachment = Arc::new(Attachment::new(helper.clone(), mirror.clone(), wants));
+    board.step("comparing networks");
+    let found = attachment.check(&welcome).await?;
+    board.done(match found.told.is_empty() {
+        true => "nothing is in the way".to_owned(),
+        false => found.to_string(),
+    });
+
     board.step("opening the TUN device");
     let tun = helper
         .open_tun(DEVICE, welcome.mtu, &welcome.addresses)
@@ -163,7 +174,6 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     board.done(tun.name.clone());
 
     let link = Arc::new(link);
-    let mirror = SharedMirror::new();
     let (changes, progress) = watch::channel(Progress::default());
     let reporter = reporter(changes, mirror.clone());
     let aborting = helper.clone();
@@ -184,18 +194,15 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
             transport: transport(options),
             streams: STREAMS,
             pods: options.pods,
+            included: options.include.clone(),
+            excluded: options.exclude.clone(),
         },
         reporter,
         abort_connections,
     );
     let carriers = session.state();
     let stop = CancellationToken::new();
-    let attachment = Arc::new(Attachment::new(
-        helper.clone(),
-        mirror.clone(),
-        options,
-        welcome.addresses.clone(),
-    ));
+    attachment.opened(welcome.addresses.clone()).await;
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {
         link,

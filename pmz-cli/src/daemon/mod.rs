@@ -16,13 +16,14 @@ mod report;
 mod run;
 mod running;
 mod status;
+mod wants;
 
 pub use board::{Board, Phase, Step, View, Watch};
 pub use connector::ClusterConnector;
 pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub(crate) use log::filter as log_filter;
-pub use options::{CarrierChoice, RunAs, UpOptions};
+pub use options::{CarrierChoice, OverlapChoice, RunAs, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{
     AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, State, Status, Traffic,

@@ -1,5 +1,7 @@
 //! What `pmz up` wants of the daemon.
 
+use ipnet::IpNet;
+use pmz_net::route::{OverlapPolicy, PoolWish};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Target;
@@ -15,6 +17,31 @@ pub enum CarrierChoice {
     Udp,
     /// The stream through the API server only.
     Stream,
+}
+
+/// What to do where the cluster's addresses are in use on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OverlapChoice {
+    /// Those in use get virtual addresses, the others stay as they are
+    #[default]
+    Auto,
+    /// All services and pods get virtual addresses
+    Remap,
+    /// The cluster's addresses are used all the same: the narrower prefix wins
+    PreferCluster,
+    /// Do not connect
+    Refuse,
+}
+
+impl From<OverlapChoice> for OverlapPolicy {
+    fn from(choice: OverlapChoice) -> Self {
+        match choice {
+            OverlapChoice::Auto => Self::Auto,
+            OverlapChoice::Remap => Self::Remap,
+            OverlapChoice::PreferCluster => Self::PreferCluster,
+            OverlapChoice::Refuse => Self::Refuse,
+        }
+    }
 }
 
 /// A user of this machine.
@@ -36,9 +63,18 @@ pub struct UpOptions {
     pub carrier: CarrierChoice,
     /// Whether pods' prefixes are led into the tunnel beside the services'.
     pub pods: bool,
-    /// Whether prefixes may overlap with the machine's other routes.
+    /// What to do where prefixes overlap with what the machine has.
     #[serde(default)]
-    pub overlap: bool,
+    pub overlap: OverlapPolicy,
+    /// Where virtual addresses come from.
+    #[serde(default)]
+    pub pool: PoolWish,
+    /// Prefixes that lead into the tunnel beside the cluster's own.
+    #[serde(default)]
+    pub include: Vec<IpNet>,
+    /// Prefixes that don't, whosever they are.
+    #[serde(default)]
+    pub exclude: Vec<IpNet>,
     /// Whether an agent is deployed where the cluster has none.
     #[serde(default)]
     pub deploy: bool,

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pmz_net::device::Offloads;
+use pmz_net::route::{Plan, Wishes};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Answer, Family, Refusal, Reply, Request};
+use super::message::{Answer, Claim, Family, Refusal, Reply, Request};
 use super::wire::Channel;
 
 /// The helper's own waits are shorter: this one ends when something is wrong with the helper.
@@ -173,14 +174,25 @@ impl HelperClient {
         self.command(Request::SetMtu { mtu }).await
     }
 
+    /// See [`Request::Plan`].
+    ///
+    /// # Errors
+    /// See [`HelperError`].
+    pub async fn plan(&self, wishes: Wishes) -> Result<Plan, HelperError> {
+        match self.call(Request::Plan { wishes }, None).await? {
+            (Reply::Plan { plan }, _) => Ok(plan),
+            _ => Err(HelperError::Confused),
+        }
+    }
+
     /// See [`Request::AddRoutes`].
     ///
     /// # Errors
     /// See [`HelperError`].
-    pub async fn add_routes(&self, prefixes: &[IpNet], overlap: bool) -> Result<(), HelperError> {
+    pub async fn add_routes(&self, prefixes: &[IpNet], claim: Claim) -> Result<(), HelperError> {
         self.command(Request::AddRoutes {
             prefixes: prefixes.to_vec(),
-            overlap,
+            claim,
         })
         .await
     }

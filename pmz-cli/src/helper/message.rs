@@ -1,11 +1,10 @@
 //! What the daemon may ask of the helper, and what it gets.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pmz_net::device::Offloads;
-use pmz_net::route::Conflict;
+use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
 /// The largest message either way, in bytes of JSON.
@@ -19,6 +18,19 @@ pub enum Family {
     V4,
     /// IPv6, and IPv4 by mapped addresses.
     V6,
+}
+
+/// How far routes into the tunnel may go. The same prefix on another device is never taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claim {
+    /// What nothing else has.
+    #[default]
+    Free,
+    /// Also a part of a wider route; and narrower ones keep a part.
+    Overlapping,
+    /// Also what is wider than a network can be: the user wants all traffic in the tunnel.
+    Everything,
 }
 
 /// A request. The helper answers each with one [`Answer`], in order.
@@ -46,15 +58,19 @@ pub enum Request {
         /// In bytes.
         mtu: u16,
     },
+    /// Looks at what the machine's routing holds, and says what would be done about wishes. Changes nothing.
+    Plan {
+        /// What is to be reached.
+        wishes: Wishes,
+    },
     /// Leads prefixes into the TUN, with the TUN's address of the family as their source. Those that lead
     /// there already stay.
     AddRoutes {
         /// Where to.
         prefixes: Vec<IpNet>,
-        /// Also where they take a part of a wider route, or leave a part to a narrower one. The same
-        /// prefix on another device is never taken.
+        /// What may be taken with them.
         #[serde(default)]
-        overlap: bool,
+        claim: Claim,
     },
     /// Takes prefixes out of the TUN.
     RemoveRoutes {
@@ -109,6 +125,11 @@ pub enum Reply {
     Dns,
     /// With one descriptor.
     Socket,
+    /// What would be done.
+    Plan {
+        /// What.
+        plan: Plan,
+    },
     /// What resolv.conf said before pmz.
     ResolvConf {
         /// Its nameservers, in order.
@@ -137,11 +158,11 @@ pub enum Refusal {
         /// What it tried.
         what: String,
     },
-    /// Prefixes that go elsewhere.
-    #[error("{}", Conflicts(.conflicts))]
-    Conflicts {
-        /// At least one.
-        conflicts: Vec<Conflict>,
+    /// Prefixes that can't be led into the tunnel as it is wished.
+    #[error("{why}")]
+    Unroutable {
+        /// Why.
+        why: PlanError,
     },
     /// Another pmz runs on this machine.
     #[error("another pmz is running on this machine (it holds {path})")]
@@ -157,16 +178,63 @@ pub enum Refusal {
     },
 }
 
-struct Conflicts<'a>(&'a [Conflict]);
-
-impl fmt::Display for Conflicts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, conflict) in self.0.iter().enumerate() {
-            write!(f, "{}{conflict}", if i == 0 { "" } else { "; " })?;
-        }
-        Ok(())
+impl From<PlanError> for Refusal {
+    fn from(why: PlanError) -> Self {
+        Self::Unroutable { why }
     }
 }
 
 /// Answer to a request.
 pub type Answer = Result<Reply, Refusal>;
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+    use pmz_net::route::{Clash, Fate, Kind, MAX_ROUTES, Obstacle, Wanted};
+
+    use super::*;
+
+    fn most() -> Vec<Wanted> {
+        let net = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128";
+        let wanted = Wanted {
+            net: net.parse().unwrap(),
+            kind: Kind::Services,
+        };
+        vec![wanted; MAX_ROUTES]
+    }
+
+    #[test]
+    fn the_largest_wishes_and_plans_fit_into_a_message() {
+        let wishes = Wishes {
+            wanted: most(),
+            ..Wishes::default()
+        };
+        let clash = |net: IpNet| Clash {
+            net,
+            with: net,
+            obstacle: Obstacle::Rule {
+                preference: u32::MAX,
+                table: Some(u32::MAX),
+                fate: Fate::Devices(vec!["d".repeat(15); 4]),
+            },
+            only: Some("w".repeat(200)),
+        };
+        let clashes: Vec<Clash> = most().iter().map(|wanted| clash(wanted.net)).collect();
+        let plan = Plan {
+            remapped: most(),
+            clashes: clashes.clone().into(),
+            ..Plan::default()
+        };
+        let why = PlanError::NoPool {
+            clashes: clashes.clone().into(),
+            because: clashes.into(),
+        };
+        for bytes in [
+            serde_json::to_vec(&Request::Plan { wishes }).unwrap(),
+            serde_json::to_vec(&Answer::Ok(Reply::Plan { plan })).unwrap(),
+            serde_json::to_vec(&Answer::Err(why.into())).unwrap(),
+        ] {
+            assert!(bytes.len() < MAX_MESSAGE, "{}", bytes.len());
+        }
+    }
+}

@@ -18,7 +18,7 @@ mod validate;
 mod wire;
 
 pub use client::{HelperClient, HelperError, PreviousResolver, Tun};
-pub use message::{Answer, Family, MAX_MESSAGE, Refusal, Reply, Request};
+pub use message::{Answer, Claim, Family, MAX_MESSAGE, Refusal, Reply, Request};
 pub use resolv::PutBack;
 pub use runtime::Paths;
 pub use server::{put_back, serve};

@@ -6,11 +6,11 @@ use std::time::Instant;
 use pmz_net::route::Netlink;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::message::{Answer, Refusal, Reply, Request};
+use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
 use super::runtime::{Paths, Runtime};
 use super::sockets::{self, Allowance};
-use super::tunnel::Tunnel;
+use super::tunnel::{self, Tunnel};
 use super::validate;
 use super::wire::Channel;
 
@@ -185,14 +185,21 @@ impl Helper {
                 tunnel.set_mtu(netlink, mtu).await?;
                 Ok(Reply::Done.into())
             }
-            Request::AddRoutes { prefixes, overlap } => {
-                validate::prefixes(&prefixes)?;
+            Request::Plan { wishes } => {
+                validate::wishes(&wishes)?;
+                let own = self.tunnel.as_ref().map(Tunnel::index);
+                let plan = tunnel::plan_routes(&self.netlink, &wishes, self.owner, own).await?;
+                Ok(Reply::Plan { plan }.into())
+            }
+            Request::AddRoutes { prefixes, claim } => {
+                validate::prefixes(&prefixes, claim)?;
+                let user = self.owner;
                 let (tunnel, netlink) = self.tunnel()?;
-                tunnel.add_routes(netlink, &prefixes, overlap).await?;
+                tunnel.add_routes(netlink, &prefixes, claim, user).await?;
                 Ok(Reply::Done.into())
             }
             Request::RemoveRoutes { prefixes } => {
-                validate::prefixes(&prefixes)?;
+                validate::prefixes(&prefixes, Claim::Everything)?;
                 let (tunnel, netlink) = self.tunnel()?;
                 tunnel.remove_routes(netlink, &prefixes).await?;
                 Ok(Reply::Done.into())

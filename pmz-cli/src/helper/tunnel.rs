@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
 use pmz_net::device::{Offloads, OpenError, open_tun};
-use pmz_net::route::{Conflict, Netlink, Overlap, RouteError, abort_connections, conflicts};
+use pmz_net::route::{
+    Kind, Netlink, OverlapPolicy, Plan, RouteError, Wanted, Wishes, abort_connections, plan,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::message::Refusal;
+use super::message::{Claim, Refusal};
 
 const DNS_PORT: u16 = 53;
 const DNS_BACKLOG: i32 = 64;
-const MAIN_TABLE: u32 = 254;
 
 /// The TUN. A copy of its descriptor stays here, so that the index means this very device for as long as
 /// requests can name it.
@@ -120,44 +121,49 @@ impl Tunnel {
         Ok(())
     }
 
+    /// All of them or, where one can't be led here, none.
     pub(super) async fn add_routes(
         &mut self,
         netlink: &Netlink,
         prefixes: &[IpNet],
-        overlap: bool,
+        claim: Claim,
+        user: u32,
     ) -> Result<(), Refusal> {
         let mut new: Vec<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
         new.retain(|prefix| !self.routes.contains(prefix));
         new.sort();
         new.dedup();
-        let found = self.conflicts(netlink, &new, overlap).await?;
-        if !found.is_empty() {
-            return Err(Refusal::Conflicts { conflicts: found });
-        }
+        // What the daemon has planned may be out of date, or not planned at all.
+        let wishes = Wishes {
+            wanted: new
+                .iter()
+                .map(|net| Wanted {
+                    net: *net,
+                    kind: Kind::Included,
+                })
+                .collect(),
+            policy: match claim {
+                Claim::Free => OverlapPolicy::Refuse,
+                Claim::Overlapping | Claim::Everything => OverlapPolicy::PreferCluster,
+            },
+            ..Wishes::default()
+        };
+        plan_routes(netlink, &wishes, user, Some(self.index)).await?;
+        let before = self.routes.len();
         for prefix in new {
             let source = source_for(&self.addresses, &prefix);
-            netlink
-                .add_route(self.index, prefix, source)
-                .await
-                .map_err(route_error)?;
+            if let Err(error) = netlink.add_route(self.index, prefix, source).await {
+                let added = self.routes.split_off(before);
+                for prefix in added {
+                    if let Err(error) = netlink.remove_route(self.index, prefix).await {
+                        tracing::warn!(%error, "a route stays until the tunnel goes");
+                    }
+                }
+                return Err(route_error(error));
+            }
             self.routes.push(prefix);
         }
         Ok(())
-    }
-
-    async fn conflicts(
-        &self,
-        netlink: &Netlink,
-        prefixes: &[IpNet],
-        overlap: bool,
-    ) -> Result<Vec<Conflict>, Refusal> {
-        let mut existing = netlink.routes().await.map_err(route_error)?;
-        existing.retain(|route| route.table == MAIN_TABLE);
-        let mut found = conflicts(prefixes, &existing, Some(self.index));
-        if overlap {
-            found.retain(|conflict| conflict.overlap == Overlap::Same);
-        }
-        Ok(found)
     }
 
     pub(super) async fn remove_routes(
@@ -202,6 +208,24 @@ impl Tunnel {
         tcp.listen(DNS_BACKLOG).map_err(failed)?;
         Ok([udp.into(), tcp.into()])
     }
+}
+
+/// What would be done about wishes on this machine, with `own` as the tunnel's device.
+pub(super) async fn plan_routes(
+    netlink: &Netlink,
+    wishes: &Wishes,
+    user: u32,
+    own: Option<u32>,
+) -> Result<Plan, Refusal> {
+    let survey = netlink
+        .survey(&wishes.subject()?, user)
+        .await
+        .map_err(route_error)?;
+    let survey = match own {
+        Some(index) => survey.without(index),
+        None => survey,
+    };
+    Ok(plan(wishes, &survey)?)
 }
 
 fn source_for(addresses: &[IpAddr], prefix: &IpNet) -> Option<IpAddr> {

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pmz_net::route::{Kind, MAX_ROUTES, Wishes, is_vast};
 
-use super::message::Refusal;
+use super::message::{Claim, Refusal};
 
 const MAX_ADDRESSES: usize = 4;
-const MAX_PREFIXES: usize = 512;
 const MAX_SEARCH: usize = 8;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, Refusal> {
@@ -61,20 +61,39 @@ fn is_host(address: IpAddr) -> bool {
     !(local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
 }
 
-/// Prefixes that a cluster can have: nothing that stands for "everything", nothing that belongs to the
-/// machine or the link.
-pub(super) fn prefixes(prefixes: &[IpNet]) -> Result<(), Refusal> {
-    if prefixes.is_empty() || prefixes.len() > MAX_PREFIXES {
+/// Prefixes that a cluster can have: nothing that stands for "everything", unless that is wished, and
+/// nothing that belongs to the machine or the link.
+pub(super) fn prefixes(prefixes: &[IpNet], claim: Claim) -> Result<(), Refusal> {
+    if prefixes.is_empty() || prefixes.len() > MAX_ROUTES {
         return invalid(format!("{} prefixes", prefixes.len()));
     }
     for prefix in prefixes {
-        let shortest = if prefix.addr().is_ipv4() { 8 } else { 16 };
         let (first, last) = (prefix.network(), prefix.broadcast());
-        if prefix.prefix_len() < shortest || !is_host(first) || !is_host(last) {
+        let is_wished = claim == Claim::Everything || !is_vast(prefix);
+        if !is_wished || !is_host(first) || !is_host(last) {
             return invalid(format!("a route for {prefix}"));
         }
     }
     Ok(())
+}
+
+/// Wishes that can be looked into: what the cluster says of itself is held to what a cluster can have, what
+/// the user says is the user's.
+pub(super) fn wishes(wishes: &Wishes) -> Result<(), Refusal> {
+    let count = wishes.wanted.len() + wishes.excluded.len();
+    if wishes.wanted.is_empty() || count > MAX_ROUTES {
+        return invalid(format!("{count} prefixes"));
+    }
+    for wanted in &wishes.wanted {
+        let is_everything = wanted.kind == Kind::Included && is_vast(&wanted.net);
+        if !is_everything {
+            prefixes(&[wanted.net], Claim::Free)?;
+        }
+    }
+    wishes
+        .pool
+        .check()
+        .or_else(|error| invalid(error.to_string()))
 }
 
 /// The TUN's own addresses only: whoever asks can't point the machine's names to anybody else.
@@ -114,6 +133,8 @@ pub(super) fn congestion(algorithm: &str) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use pmz_net::route::Wanted;
+
     use super::*;
 
     #[test]
@@ -159,7 +180,7 @@ mod tests {
 
     #[test]
     fn routes_for_everything_or_for_the_machine_itself_are_refused() {
-        let check = |s: &str| prefixes(&[s.parse().unwrap()]);
+        let check = |s: &str| prefixes(&[s.parse().unwrap()], Claim::Overlapping);
         for good in [
             "10.96.0.0/16",
             "10.0.0.0/8",
@@ -189,8 +210,62 @@ mod tests {
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
-        assert!(prefixes(&[]).is_err());
-        assert!(prefixes(&vec!["10.0.0.0/8".parse().unwrap(); MAX_PREFIXES + 1]).is_err());
+        assert!(prefixes(&[], Claim::Free).is_err());
+        assert!(
+            prefixes(
+                &vec!["10.0.0.0/8".parse().unwrap(); MAX_ROUTES + 1],
+                Claim::Free
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn wide_routes_that_are_wished_are_let_through_but_none_of_the_machine_itself() {
+        let check = |s: &str| prefixes(&[s.parse().unwrap()], Claim::Everything);
+        for good in ["64.0.0.0/3", "2000::/3"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["0.0.0.0/0", "127.0.0.0/8", "224.0.0.0/4", "fe80::/64"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_cluster_can_not_have_is_only_the_users_to_wish() {
+        let check = |net: &str, kind| {
+            let net = net.parse().unwrap();
+            wishes(&Wishes {
+                wanted: vec![Wanted { net, kind }],
+                ..Wishes::default()
+            })
+        };
+        for kind in [Kind::Services, Kind::Pods] {
+            assert!(check("10.96.0.0/16", kind).is_ok());
+            for bad in ["0.0.0.0/0", "128.0.0.0/1", "127.0.0.0/8", "::/0"] {
+                assert!(check(bad, kind).is_err(), "{bad}");
+            }
+        }
+        assert!(check("0.0.0.0/0", Kind::Included).is_ok());
+        assert!(check("127.0.0.0/8", Kind::Included).is_err());
+        assert!(wishes(&Wishes::default()).is_err());
+    }
+
+    #[test]
+    fn too_many_wishes_and_pools_of_no_use_are_refused() {
+        let good = Wishes {
+            wanted: vec![Wanted {
+                net: "10.96.0.0/16".parse().unwrap(),
+                kind: Kind::Services,
+            }],
+            ..Wishes::default()
+        };
+        let mut many = good.clone();
+        many.excluded = vec!["10.96.1.0/24".parse().unwrap(); MAX_ROUTES];
+        assert!(wishes(&many).is_err());
+        let mut pool = good;
+        pool.pool.v4 = Some("10.0.0.0/31".parse().unwrap());
+        assert!(wishes(&pool).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transpo
 use pmz_net::catalog::SharedMirror;
 use pmz_net::engine::probe::{Answer, Probe};
 use pmz_net::engine::{Paths, Via};
+use pmz_net::route::{cut, outermost};
 use pmz_net::session::{Hello, Networks, PROTOCOL, ToClient, Welcome};
 use pmz_net::tunnel::Peer;
 use rand::RngCore;
@@ -36,6 +37,10 @@ pub struct SessionOptions {
     pub streams: u16,
     /// Pods' prefixes lead into the tunnel, beside the services'.
     pub pods: bool,
+    /// So do these.
+    pub included: Vec<IpNet>,
+    /// Nothing of these does.
+    pub excluded: Vec<IpNet>,
 }
 
 /// What happens to a session, for the log, `status` and whoever sets up what hangs on it.
@@ -198,7 +203,7 @@ impl Session {
         self.choice = Choice::new(self.options.transport, rand::rng().next_u64(), now);
         self.candidates.clear();
         self.token.clone_from(&welcome.token);
-        self.inside = inside(&welcome.networks, self.options.pods);
+        self.inside = inside(&welcome.networks, &self.options);
         self.set_candidates(&welcome.udp_candidates);
         // The streams of the session before end here.
         self.streams = None;
@@ -220,7 +225,7 @@ impl Session {
     }
 
     fn set_networks(&mut self, networks: Networks) {
-        self.inside = inside(&networks, self.options.pods);
+        self.inside = inside(&networks, &self.options);
         let candidates = std::mem::take(&mut self.told);
         self.set_candidates(&candidates);
         (self.report)(Change::Networks(networks));
@@ -401,12 +406,16 @@ impl Session {
 }
 
 /// The prefixes that lead into the tunnel of that session.
-fn inside(networks: &Networks, pods: bool) -> Vec<IpNet> {
+fn inside(networks: &Networks, options: &SessionOptions) -> Vec<IpNet> {
     let mut inside = networks.services.prefixes.clone();
-    if pods {
+    if options.pods {
         inside.extend(&networks.pods.prefixes);
     }
-    inside
+    inside.extend(&options.included);
+    let pieces = inside
+        .into_iter()
+        .flat_map(|net| cut(net, &options.excluded));
+    outermost(pieces)
 }
 
 fn via(peer: &Peer<Paths>, path: Path) -> Option<Via> {

@@ -1,25 +1,19 @@
-//! The kernel's links, addresses and routes.
+//! Changing the kernel's links, addresses and routes.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType,
-};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
-
-use super::ExistingRoute;
 
 /// The kernel answers at once; a wait this long means that it never will.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -28,9 +22,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
 pub struct RouteError {
-    what: String,
+    pub(super) what: String,
     #[source]
-    source: io::Error,
+    pub(super) source: io::Error,
 }
 
 impl RouteError {
@@ -42,7 +36,7 @@ impl RouteError {
 
 /// A connection to rtnetlink.
 pub struct Netlink {
-    handle: Handle,
+    pub(super) handle: Handle,
     connection: JoinHandle<()>,
 }
 
@@ -214,29 +208,6 @@ impl Netlink {
         }
     }
 
-    /// All unicast routes of both families, of every table but the kernel's own `local`.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
-    pub async fn routes(&self) -> Result<Vec<ExistingRoute>, RouteError> {
-        let names = self.link_names().await?;
-        let mut routes = Vec::new();
-        for any in [IpAddr::from([0u8; 4]), IpAddr::from([0u8; 16])] {
-            let mut filter = RouteMessageBuilder::<IpAddr>::new().build();
-            filter.header.address_family = if any.is_ipv4() {
-                AddressFamily::Inet
-            } else {
-                AddressFamily::Inet6
-            };
-            let dump = self.handle.route().get(filter).execute();
-            let list = dump.try_collect::<Vec<RouteMessage>>();
-            for message in within("list routes".to_owned(), list).await? {
-                routes.extend(existing(&message, any, &names));
-            }
-        }
-        Ok(routes)
-    }
-
     /// A link's MTU, in bytes.
     ///
     /// # Errors
@@ -255,31 +226,6 @@ impl Netlink {
             what,
             source: io::ErrorKind::NotFound.into(),
         })
-    }
-
-    /// The names of all links, by index.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
-    pub async fn link_names(&self) -> Result<HashMap<u32, String>, RouteError> {
-        let dump = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .filter_map(|message| async move {
-                match message {
-                    Ok(message) => {
-                        let index = message.header.index;
-                        message.attributes.into_iter().find_map(|a| match a {
-                            LinkAttribute::IfName(name) => Some(Ok((index, name))),
-                            _ => None,
-                        })
-                    }
-                    Err(error) => Some(Err(error)),
-                }
-            });
-        within("list links".to_owned(), dump.try_collect()).await
     }
 }
 
@@ -306,53 +252,7 @@ fn route_through(
     Ok(route.build())
 }
 
-fn existing(
-    message: &RouteMessage,
-    any: IpAddr,
-    names: &HashMap<u32, String>,
-) -> Option<ExistingRoute> {
-    if message.header.kind != RouteType::Unicast {
-        return None;
-    }
-    let mut table = u32::from(message.header.table);
-    let mut route = ExistingRoute {
-        prefix: IpNet::new(any, message.header.destination_prefix_length).ok()?,
-        table,
-        index: None,
-        device: None,
-        gateway: None,
-        prefsrc: None,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => {
-                route.prefix =
-                    IpNet::new(address(to)?, message.header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Table(wide) => table = *wide,
-            RouteAttribute::Oif(index) => route.index = Some(*index),
-            RouteAttribute::Gateway(gateway) => route.gateway = address(gateway),
-            RouteAttribute::PrefSource(source) => route.prefsrc = address(source),
-            _ => {}
-        }
-    }
-    if table == u32::from(libc::RT_TABLE_LOCAL) {
-        return None;
-    }
-    route.table = table;
-    route.device = route.index.and_then(|i| names.get(&i).cloned());
-    Some(route)
-}
-
-fn address(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
-        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
-        _ => None,
-    }
-}
-
-async fn within<T>(
+pub(super) async fn within<T>(
     what: String,
     request: impl Future<Output = Result<T, rtnetlink::Error>>,
 ) -> Result<T, RouteError> {
@@ -370,21 +270,6 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn routes_can_be_listed_without_any_right() {
-        let netlink = Netlink::open().unwrap();
-        let routes = netlink.routes().await.unwrap();
-        assert!(routes.iter().all(|r| r.table != 255), "{routes:?}");
-        assert!(
-            netlink
-                .link_names()
-                .await
-                .unwrap()
-                .values()
-                .any(|name| name == "lo")
-        );
-    }
 
     #[tokio::test]
     async fn the_kernels_error_comes_with_what_it_was_about() {
