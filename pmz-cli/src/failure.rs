@@ -115,6 +115,11 @@ impl From<Refusal> for Failure {
                 cause,
                 "pmz needs root, or CAP_NET_ADMIN in a container (`--cap-add NET_ADMIN`)",
             ),
+            Refusal::NoEbpf { .. } => Self::new(
+                ExitCode::General,
+                cause,
+                "`pmz up --ebpf off` does without; `pmz status` then shows what is missing",
+            ),
             Refusal::Unroutable { why } => unroutable::failure(&why),
             Refusal::Running { .. } => Self::new(
                 ExitCode::General,

@@ -119,6 +119,7 @@ fn bench(foreground: bool) -> Bench {
         pool: PoolWish::default(),
         include: Vec::new(),
         exclude: Vec::new(),
+        ebpf: pmz_cli::daemon::EbpfChoice::Off,
         verbose: 0,
         foreground,
         run_as: None,

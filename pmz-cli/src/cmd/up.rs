@@ -17,7 +17,8 @@ use super::{Global, broken, daemon, runtime};
 use crate::daemon::launch::{self, Started};
 use crate::daemon::process::log_path;
 use crate::daemon::{
-    Ask, CarrierChoice, CarrierKind, ControlClient, Phase, Status, Tell, UpOptions, View,
+    Ask, CarrierChoice, CarrierKind, ControlClient, EbpfChoice, Phase, Status, Tell, UpOptions,
+    View,
 };
 use crate::deploy::READY_WITHIN;
 use crate::environment::Environment;
@@ -41,6 +42,9 @@ pub(super) struct UpArgs {
     carrier: CarrierChoice,
     #[command(flatten)]
     networks: NetworkArgs,
+    /// Steer by eBPF programs on the tunnel's device
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    ebpf: EbpfChoice,
     /// Deploy an agent where the cluster has none, as `pmz agent deploy` does it without options
     #[arg(long)]
     deploy: bool,
@@ -75,6 +79,7 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
         pool: networks.pool,
         include: networks.include,
         exclude: networks.exclude,
+        ebpf: args.ebpf,
         deploy: args.deploy,
         verbose: global.verbose,
         foreground: args.foreground,
@@ -195,7 +200,7 @@ async fn watch(client: &mut ControlClient, progress: &mut Progress) -> Result<()
                     Phase::Connecting | Phase::Reconnecting { .. } => {}
                 }
             }
-            Some(Tell::Status(_)) => {}
+            Some(Tell::Status(_) | Tell::Traffic(_)) => {}
             None => return Err(died()),
         }
     }
@@ -262,7 +267,7 @@ async fn status(client: &mut ControlClient) -> Result<Status, Failure> {
         loop {
             match client.next().await.map_err(|e| broken(&e))? {
                 Some(Tell::Status(status)) => return Ok(*status),
-                Some(Tell::View(_)) => {}
+                Some(Tell::View(_) | Tell::Traffic(_)) => {}
                 None => return Err(died()),
             }
         }

@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::route::{Found, Plan, Wishes};
+use pmz_net::dns::Translate;
+use pmz_net::route::{Found, Kind, Plan, Wishes};
 use pmz_net::session::Welcome;
+use pmz_net::steer::{PrefixKind, SteeredPrefix};
 
 use super::board::Board;
 use super::names::Names;
+use super::options::EbpfChoice;
 use super::run::ConnectError;
 use super::status::DnsStatus;
+use super::steering::Steering;
 use super::wants::Wants;
-use crate::failure::unroutable::in_use;
+use crate::failure::unroutable::without_programs;
 use crate::failure::{ExitCode, Failure};
-use crate::helper::HelperClient;
+use crate::helper::{Claim, HelperClient};
 
 /// Addresses, routes and names, as they are set up.
 pub(super) struct Attachment {
@@ -30,6 +34,8 @@ pub(super) struct Attachment {
 #[derive(Default)]
 struct State {
     addresses: Vec<IpAddr>,
+    /// While eBPF programs steer.
+    steering: Option<Arc<Steering>>,
     /// All addresses that the API server was found at.
     api: Vec<IpAddr>,
     /// What was planned last, and for which wishes.
@@ -47,6 +53,9 @@ struct State {
 pub(super) struct Shown {
     pub(super) routes: Vec<IpNet>,
     pub(super) dns: Option<DnsStatus>,
+    /// Prefixes of the cluster that have virtual addresses here, and where those are from.
+    pub(super) remapped: Vec<IpNet>,
+    pub(super) pool: Vec<IpNet>,
 }
 
 impl Attachment {
@@ -68,12 +77,18 @@ impl Attachment {
     /// Where something is in the way, or the agent's words make no sense.
     pub(super) async fn check(&self, welcome: &Welcome) -> Result<Found, ConnectError> {
         let mut state = self.state.lock().await;
-        Ok(self.plan(&mut state, welcome).await?.clashes)
+        let plan = self.plan(&mut state, welcome).await?;
+        if self.wants.ebpf == EbpfChoice::Off {
+            can_do_without_programs(&plan)?;
+        }
+        Ok(plan.clashes)
     }
 
-    /// The device has these addresses.
-    pub(super) async fn opened(&self, addresses: Vec<IpAddr>) {
-        self.state.lock().await.addresses = addresses;
+    /// The device has these addresses, and is steered by these programs, if any.
+    pub(super) async fn opened(&self, addresses: Vec<IpAddr>, steering: Option<Arc<Steering>>) {
+        let mut state = self.state.lock().await;
+        state.addresses = addresses;
+        state.steering = steering;
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -135,17 +150,38 @@ impl Attachment {
         for clash in &plan.clashes.told {
             tracing::warn!(%clash, "addresses overlap");
         }
-        let routes = plan.routes();
+        let pool = plan.pool.nets();
+        match &state.steering {
+            Some(steering) => {
+                let remapped = plan.remapped.iter().map(|wanted| wanted.net).collect();
+                let steered = steered(&plan, &pool, self.wants.excluded());
+                steering.lead(steered, remapped, &pool).await?;
+            }
+            None => can_do_without_programs(&plan)?,
+        }
+        let mut routes = plan.routes();
+        routes.extend(&pool);
         let (gone, new) = difference(&state.routes, &routes);
+        let (virtual_ones, new): (Vec<IpNet>, Vec<IpNet>) =
+            new.into_iter().partition(|net| pool.contains(net));
         // The new ones first: a wider prefix that takes a narrower one's place leaves no gap.
-        if !new.is_empty() {
-            self.helper.add_routes(&new, self.wants.claim()).await?;
+        for (prefixes, claim) in [
+            (new, self.wants.claim()),
+            // Nobody uses them, but they may lie in what leads elsewhere, such as all private addresses.
+            (virtual_ones, Claim::Overlapping),
+        ] {
+            if !prefixes.is_empty() {
+                self.helper.add_routes(&prefixes, claim).await?;
+            }
         }
         if !gone.is_empty() {
             self.helper.remove_routes(&gone).await?;
         }
         state.routes = routes;
-        self.shown.lock().routes.clone_from(&state.routes);
+        let mut shown = self.shown.lock();
+        shown.routes.clone_from(&state.routes);
+        shown.remapped = plan.remapped.iter().map(|wanted| wanted.net).collect();
+        shown.pool = pool;
         Ok(())
     }
 
@@ -170,7 +206,6 @@ impl Attachment {
             ask.pool.v6 = ask.pool.v6.or(plan.pool.v6);
         }
         let plan = self.helper.plan(ask).await?;
-        can_be_carried_out(&plan)?;
         state.planned = Some((wishes, plan.clone()));
         Ok(plan)
     }
@@ -178,9 +213,16 @@ impl Attachment {
     async fn name(&self, state: &mut State, welcome: &Welcome) -> Result<(), ConnectError> {
         let mut reverse = welcome.networks.services.prefixes.clone();
         reverse.extend(&welcome.networks.pods.prefixes);
+        if let Some((_, plan)) = &state.planned {
+            // What is remapped is somebody else's, whose names are not ours to answer.
+            reverse.retain(|net| !plan.remapped.iter().any(|wanted| wanted.net.contains(net)));
+            reverse.extend(plan.pool.nets());
+        }
+        let steering = state.steering.clone();
+        let translate = steering.map(|steering| steering as Arc<dyn Translate>);
         let names = &mut state.names;
         names
-            .serve(&self.helper, &self.mirror, welcome, reverse)
+            .serve(&self.helper, &self.mirror, welcome, reverse, translate)
             .await?;
         self.shown.lock().dns = names.address().map(|server| DnsStatus {
             how: "resolv.conf".to_owned(),
@@ -191,18 +233,39 @@ impl Attachment {
     }
 }
 
-/// Whether this build can do all that is planned: it routes prefixes as they are, and no virtual addresses.
-fn can_be_carried_out(plan: &Plan) -> Result<(), Failure> {
+/// What the programs are to let through: what is routed, and virtual addresses, which are as good as services' own:
+/// one that nobody has is refused.
+fn steered(plan: &Plan, pool: &[IpNet], excluded: &[IpNet]) -> Vec<SteeredPrefix> {
+    let services = plan.direct.iter().filter(|it| it.kind == Kind::Services);
+    let services = services.map(|it| it.net).chain(pool.iter().copied());
+    let others = plan.direct.iter().map(|it| it.net);
+    let all = services
+        .map(|net| (net, PrefixKind::Services))
+        .chain(others.map(|net| (net, PrefixKind::Other)))
+        .chain(excluded.iter().map(|net| (*net, PrefixKind::Excluded)));
+    let mut steered: Vec<SteeredPrefix> = Vec::new();
+    for (net, kind) in all {
+        let prefix = net.trunc();
+        if !steered.iter().any(|known| known.prefix == prefix) {
+            steered.push(SteeredPrefix { prefix, kind });
+        }
+    }
+    steered
+}
+
+/// Virtual addresses need the eBPF programs.
+fn can_do_without_programs(plan: &Plan) -> Result<(), Failure> {
     if plan.remapped.is_empty() {
         return Ok(());
     }
     if plan.clashes.told.iter().any(|clash| clash.is_general()) {
-        return Err(in_use(&plan.clashes));
+        return Err(without_programs(&plan.clashes));
     }
     Err(Failure::new(
         ExitCode::Usage,
-        "The cluster's addresses can only be used as they are, not by virtual ones",
-        "Run `pmz up` without `--overlap remap`: nothing on this machine collides with them",
+        "Virtual addresses need pmz's eBPF programs, and they are not loaded",
+        "Run `pmz up` without `--overlap remap`: nothing on this machine collides with the cluster's addresses. \
+         `pmz up --ebpf require` tells why they are not",
     ))
 }
 

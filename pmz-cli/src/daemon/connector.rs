@@ -15,20 +15,22 @@ use pmz_net::tunnel::Tunnel;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
-use super::options::{CarrierChoice, UpOptions};
+use super::options::{CarrierChoice, EbpfChoice, UpOptions};
 use super::proof::prove;
 use super::report;
 use super::run::{ConnectContext, ConnectError, Connector, Session};
 use super::running::{Progress, Running, reporter};
-use super::status::Status;
+use super::status::{Status, SteeringStatus};
+use super::steering::Steering;
 use super::wants::Wants;
 use crate::cluster::{ClusterError, may_become_ready};
 use crate::failure::{ExitCode, Failure};
-use crate::helper::Family;
+use crate::helper::{Family, HelperError, Refusal};
 use crate::session::{self, Dial, Dialed, Link, OpenError, SessionOptions, hello};
 
 /// Name of the TUN.
@@ -129,6 +131,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         options,
         helper,
         board,
+        ..
     } = context;
     board.step("reading the kubeconfig");
     let tuner = Arc::new(HelperTuner(helper.clone()));
@@ -174,6 +177,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     board.done(tun.name.clone());
 
     let link = Arc::new(link);
+    let (steering, steering_status) = steer(context, &mirror).await?;
     let (changes, progress) = watch::channel(Progress::default());
     let reporter = reporter(changes, mirror.clone());
     let aborting = helper.clone();
@@ -202,7 +206,11 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     );
     let carriers = session.state();
     let stop = CancellationToken::new();
-    attachment.opened(welcome.addresses.clone()).await;
+    attachment
+        .opened(welcome.addresses.clone(), steering.clone())
+        .await;
+    let follower = steering
+        .map(|steering| AbortOnDropHandle::new(tokio::spawn(async move { steering.run().await })));
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {
         link,
@@ -211,12 +219,63 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         progress,
         device: tun.name,
         attachment,
+        steering: steering_status,
+        _follower: follower,
         server: cluster.server().to_owned(),
         context: cluster.context().to_owned(),
         namespace: cluster.namespace().to_owned(),
         stop,
         task,
     })
+}
+
+/// Loads the eBPF programs that steer, where that is wanted and the machine can do it.
+async fn steer(
+    context: &ConnectContext,
+    mirror: &SharedMirror,
+) -> Result<(Option<Arc<Steering>>, SteeringStatus), ConnectError> {
+    let ConnectContext {
+        options,
+        helper,
+        board,
+        traffic,
+    } = context;
+    let routes = |missing: String| {
+        traffic.missing(missing.clone());
+        let status = SteeringStatus {
+            how: "routes".to_owned(),
+            missing: Some(missing),
+            ..SteeringStatus::default()
+        };
+        (None, status)
+    };
+    if options.ebpf == EbpfChoice::Off {
+        return Ok(routes("turned off by --ebpf off".to_owned()));
+    }
+    board.step("loading the steering programs");
+    let how = match helper.attach_steering().await {
+        Ok(how) => how,
+        Err(HelperError::Refused(refusal @ Refusal::NoEbpf { .. }))
+            if options.ebpf == EbpfChoice::Auto =>
+        {
+            tracing::warn!(%refusal, "plain routes steer");
+            board.done(format!("plain routes instead: {refusal}"));
+            return Ok(routes(refusal.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let how = match how {
+        pmz_net::steer::Attachment::Tcx => "tcx",
+        pmz_net::steer::Attachment::Clsact => "clsact",
+    };
+    board.done(how);
+    let steering = Arc::new(Steering::new(helper.clone(), mirror.clone()));
+    traffic.count(&steering);
+    let status = SteeringStatus {
+        how: how.to_owned(),
+        ..SteeringStatus::default()
+    };
+    Ok((Some(steering), status))
 }
 
 /// Opens a session, with an agent that may only be starting.

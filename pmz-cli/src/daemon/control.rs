@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::board::{Board, Phase, View};
 use super::status::Status;
+use super::traffic::{TrafficReport, TrafficSource};
 
 /// The longest line either way, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -30,6 +31,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 pub enum Ask {
     /// One [`Tell::Status`].
     Status,
+    /// One [`Tell::Traffic`].
+    Traffic,
     /// [`Tell::View`]s, until the daemon ends or the command has seen enough.
     Watch,
     /// The daemon ends; the connection closes when all that it made is gone.
@@ -42,6 +45,8 @@ pub enum Ask {
 pub enum Tell {
     /// Answer to [`Ask::Status`].
     Status(Box<Status>),
+    /// Answer to [`Ask::Traffic`].
+    Traffic(Box<TrafficReport>),
     /// Where the daemon stands now.
     View(View),
 }
@@ -57,6 +62,7 @@ pub(super) struct Control {
     /// Ends the connections, after all else.
     pub(super) hang_up: CancellationToken,
     pub(super) status: mpsc::Sender<StatusRequest>,
+    pub(super) traffic: TrafficSource,
     pub(super) tasks: TaskTracker,
     clients: Arc<Semaphore>,
     owner: u32,
@@ -69,6 +75,7 @@ impl Control {
             stop: CancellationToken::new(),
             hang_up: CancellationToken::new(),
             status,
+            traffic: TrafficSource::default(),
             tasks: TaskTracker::new(),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
             owner: nix::unistd::geteuid().as_raw(),
@@ -128,6 +135,10 @@ impl Control {
                         Some(status) => tell(&mut write, &Tell::Status(Box::new(status))).await?,
                         None => return Ok(()),
                     },
+                    Ask::Traffic => {
+                        let report = Box::new(self.traffic.report().await);
+                        tell(&mut write, &Tell::Traffic(report)).await?;
+                    }
                     Ask::Down => self.stop.cancel(),
                     Ask::Watch => {
                         // What the client says meanwhile is the next request, such as `down`.

@@ -16,6 +16,8 @@ mod report;
 mod run;
 mod running;
 mod status;
+mod steering;
+mod traffic;
 mod wants;
 
 pub use board::{Board, Phase, Step, View, Watch};
@@ -23,8 +25,10 @@ pub use connector::ClusterConnector;
 pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub(crate) use log::filter as log_filter;
-pub use options::{CarrierChoice, OverlapChoice, RunAs, UpOptions};
+pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{
-    AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, State, Status, Traffic,
+    AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, State, Status, SteeringStatus,
+    Traffic,
 };
+pub use traffic::{Rate, TrafficEntry, TrafficReport, TrafficSource};

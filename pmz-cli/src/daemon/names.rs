@@ -1,10 +1,11 @@
 //! Names of the cluster on this machine: the server on the tunnel's address, and the way queries reach it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, Zone};
+use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, Translate, Zone};
 use pmz_net::session::Welcome;
 
 use super::run::ConnectError;
@@ -35,6 +36,7 @@ impl Names {
         mirror: &SharedMirror,
         welcome: &Welcome,
         reverse: Vec<IpNet>,
+        translate: Option<Arc<dyn Translate>>,
     ) -> Result<(), ConnectError> {
         let domain = welcome.cluster_domain.clone();
         let zone = Zone::new(&domain).map_err(|error| {
@@ -52,9 +54,12 @@ impl Names {
             )
             .into());
         };
-        let zone = zone
+        let mut zone = zone
             .with_reverse(reverse)
             .with_server_addresses(welcome.addresses.clone());
+        if let Some(translate) = translate {
+            zone = zone.with_translate(translate);
+        }
         self.domain = domain;
         if let Some((served, handle)) = &self.server
             && *served == address

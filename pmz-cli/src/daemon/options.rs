@@ -19,6 +19,19 @@ pub enum CarrierChoice {
     Stream,
 }
 
+/// Whether eBPF programs steer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EbpfChoice {
+    /// Where the kernel and our rights allow it; plain routes elsewhere.
+    #[default]
+    Auto,
+    /// They must.
+    Require,
+    /// Plain routes only.
+    Off,
+}
+
 /// What to do where the cluster's addresses are in use on this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OverlapChoice {
@@ -75,6 +88,9 @@ pub struct UpOptions {
     /// Prefixes that don't, whosever they are.
     #[serde(default)]
     pub exclude: Vec<IpNet>,
+    /// Whether eBPF programs steer.
+    #[serde(default)]
+    pub ebpf: EbpfChoice,
     /// Whether an agent is deployed where the cluster has none.
     #[serde(default)]
     pub deploy: bool,

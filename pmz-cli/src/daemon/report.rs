@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::options::CarrierChoice;
 use super::running::Running;
-use super::status::{AgentStatus, CarrierKind, CarrierStatus, Status, Traffic};
+use super::status::{AgentStatus, CarrierKind, CarrierStatus, Status, SteeringStatus, Traffic};
 use crate::session::CarrierState;
 
 /// A carrier in a word, with the time that it took.
@@ -32,6 +32,7 @@ pub(super) fn filler(
         running.carriers.clone(),
     );
     let progress = running.progress.clone();
+    let steering = running.steering.clone();
     let (device, attachment, server, context, namespace) = (
         running.device.clone(),
         running.attachment.clone(),
@@ -45,6 +46,11 @@ pub(super) fn filler(
         status.device = Some(device.clone());
         let shown = attachment.shown();
         status.routes = shown.routes;
+        status.steering = Some(SteeringStatus {
+            remapped: shown.remapped,
+            pool: shown.pool,
+            ..steering.clone()
+        });
         status.dns = shown.dns;
         status.services = mirror.read().mirror.len() as u64;
         if let Some(welcome) = progress.borrow().welcome.clone() {

@@ -14,6 +14,7 @@ use super::board::{Board, Phase};
 use super::control::{Control, StatusRequest};
 use super::options::UpOptions;
 use super::status::Status;
+use super::traffic::TrafficSource;
 use crate::cluster::ClusterError;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::{HelperClient, HelperError};
@@ -35,6 +36,8 @@ pub struct ConnectContext {
     pub helper: HelperClient,
     /// Shows the steps as they are taken.
     pub board: Board,
+    /// Is told where traffic is counted.
+    pub traffic: TrafficSource,
 }
 
 /// Makes sessions, one after another. What outlives a session (the TUN, its routes) is its to keep.
@@ -122,6 +125,7 @@ pub async fn run<C: Connector>(
         options,
         helper: helper.clone(),
         board: control.board.clone(),
+        traffic: control.traffic.clone(),
     };
     let end = match begin(&control, &context, starter).await {
         Ok(()) => live(&context, &mut connector, &mut requests, &control.stop).await,

@@ -7,8 +7,10 @@ use pmz_net::session::Welcome;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
+use super::status::SteeringStatus;
 use crate::session::{self, Change, Link};
 
 /// What is known of the session from its changes.
@@ -31,6 +33,9 @@ pub(super) struct Running {
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) device: String,
     pub(super) attachment: Arc<Attachment>,
+    pub(super) steering: SteeringStatus,
+    /// Keeps the eBPF programs up to date.
+    pub(super) _follower: Option<AbortOnDropHandle<()>>,
     pub(super) server: String,
     pub(super) context: String,
     pub(super) namespace: String,

@@ -74,6 +74,22 @@ pub struct DnsStatus {
     pub domain: String,
 }
 
+/// What decides which packets enter the tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeringStatus {
+    /// `tcx` or `clsact`: how the eBPF programs hang on the TUN; `routes` without them.
+    pub how: String,
+    /// Why there are no programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Prefixes of the cluster that collide with this machine's, and have virtual addresses here.
+    #[serde(default)]
+    pub remapped: Vec<IpNet>,
+    /// Where virtual addresses come from.
+    #[serde(default)]
+    pub pool: Vec<IpNet>,
+}
+
 /// What went wrong last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -138,6 +154,9 @@ pub struct Status {
     /// What leads into the tunnel.
     #[serde(default)]
     pub routes: Vec<IpNet>,
+    /// What decides which packets enter the tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steering: Option<SteeringStatus>,
     /// The cluster's networks, and how the agent knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Networks>,

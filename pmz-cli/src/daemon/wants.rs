@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use pmz_net::route::{Kind, OverlapPolicy, PoolWish, Wanted, Wishes, cut, is_vast};
 use pmz_net::session::Networks;
 
-use super::options::UpOptions;
+use super::options::{EbpfChoice, UpOptions};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Claim;
 
@@ -23,6 +23,7 @@ pub(super) struct Wants {
     pool: PoolWish,
     include: Vec<IpNet>,
     exclude: Vec<IpNet>,
+    pub(super) ebpf: EbpfChoice,
     /// URL of the API server.
     pub(super) server: String,
 }
@@ -35,8 +36,14 @@ impl Wants {
             pool: options.pool,
             include: options.include.clone(),
             exclude: options.exclude.clone(),
+            ebpf: options.ebpf,
             server: server.to_owned(),
         }
+    }
+
+    /// What the user does not want in the tunnel.
+    pub(super) fn excluded(&self) -> &[IpNet] {
+        &self.exclude
     }
 
     /// How far the routes may go.
@@ -161,6 +168,7 @@ pub(super) mod tests {
             pool: PoolWish::default(),
             include: nets(include),
             exclude: nets(exclude),
+            ebpf: EbpfChoice::Auto,
             server: "https://api.example:6443".to_owned(),
         }
     }

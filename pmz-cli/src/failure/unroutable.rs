@@ -42,6 +42,15 @@ pub(crate) fn in_use(clashes: &Found) -> Failure {
     )
 }
 
+/// As [`in_use`], where virtual addresses would help.
+pub(crate) fn without_programs(clashes: &Found) -> Failure {
+    let mut failure = in_use(clashes);
+    failure.cause.push_str(
+        "; virtual addresses would help, and need pmz's eBPF programs, which are not loaded",
+    );
+    failure
+}
+
 /// What can be done, so that each is told once.
 fn advice(clashes: &Found) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();

@@ -308,7 +308,7 @@ impl HelperClient {
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         request: Request,
         descriptor: Option<OwnedFd>,

@@ -7,6 +7,8 @@ use pmz_net::device::Offloads;
 use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
+use super::steering::{SteerReply, SteerRequest};
+
 /// The largest message either way, in bytes of JSON.
 pub const MAX_MESSAGE: usize = 64 << 10;
 
@@ -104,6 +106,8 @@ pub enum Request {
     },
     /// Puts /etc/resolv.conf back.
     RestoreResolvConf,
+    /// Something for the eBPF programs on the TUN.
+    Steer(SteerRequest),
 }
 
 /// What comes back when it worked.
@@ -137,6 +141,8 @@ pub enum Reply {
         /// Its search domains.
         search: Vec<String>,
     },
+    /// From the eBPF programs on the TUN.
+    Steer(SteerReply),
 }
 
 /// What comes back when it did not.
@@ -163,6 +169,12 @@ pub enum Refusal {
     Unroutable {
         /// Why.
         why: PlanError,
+    },
+    /// The eBPF programs can't be loaded, attached or fed.
+    #[error("{why}")]
+    NoEbpf {
+        /// In words for people.
+        why: String,
     },
     /// Another pmz runs on this machine.
     #[error("another pmz is running on this machine (it holds {path})")]

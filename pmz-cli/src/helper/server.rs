@@ -10,6 +10,7 @@ use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
 use super::runtime::{Paths, Runtime};
 use super::sockets::{self, Allowance};
+use super::steering::Steerer;
 use super::tunnel::{self, Tunnel};
 use super::validate;
 use super::wire::Channel;
@@ -72,6 +73,7 @@ fn failed(verb: &str, paths: &Paths, error: &std::io::Error) -> Refusal {
 
 struct Helper {
     netlink: Netlink,
+    steerer: Steerer,
     tunnel: Option<Tunnel>,
     resolv: ResolvConf,
     sockets: Allowance,
@@ -118,6 +120,7 @@ impl Helper {
         let sockets = Allowance::new(Instant::now());
         Ok(Self {
             netlink,
+            steerer: Steerer::default(),
             tunnel: None,
             resolv,
             sockets,
@@ -263,6 +266,14 @@ impl Helper {
                 }
                 .into())
             }
+            Request::Steer(request) => {
+                let Some(tunnel) = &self.tunnel else {
+                    return Err(no_tunnel());
+                };
+                self.steerer
+                    .handle(tunnel.name(), request)
+                    .map(Parcel::from)
+            }
             Request::RestoreResolvConf => {
                 self.resolv
                     .put_back()
@@ -275,10 +286,14 @@ impl Helper {
     fn tunnel(&mut self) -> Result<(&mut Tunnel, &Netlink), Refusal> {
         match &mut self.tunnel {
             Some(tunnel) => Ok((tunnel, &self.netlink)),
-            None => Err(Refusal::Invalid {
-                message: "there is no TUN yet".to_owned(),
-            }),
+            None => Err(no_tunnel()),
         }
+    }
+}
+
+fn no_tunnel() -> Refusal {
+    Refusal::Invalid {
+        message: "there is no TUN yet".to_owned(),
     }
 }
 

@@ -4,8 +4,11 @@ mod agent;
 mod progress;
 mod status;
 mod style;
+mod traffic;
+mod units;
 
 pub use agent::text as agent_text;
 pub use progress::Progress;
 pub use status::text as status_text;
 pub use style::Style;
+pub use traffic::text as traffic_text;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Style;
+use super::units::{bytes, duration};
 use pmz_net::session::{Found, Network, Networks};
 
 use crate::daemon::{CarrierKind, State, Status};
@@ -54,6 +55,20 @@ pub fn text(status: &Status, style: Style) -> String {
     }
     if !status.routes.is_empty() {
         rows.push(("Routes", join(&status.routes)));
+    }
+    if let Some(steering) = &status.steering {
+        let mut told = match &steering.missing {
+            Some(why) => format!("plain {}, without eBPF: {why}", steering.how),
+            None => format!("eBPF ({})", steering.how),
+        };
+        if !steering.remapped.is_empty() {
+            told = format!(
+                "{told}; {} collide with this machine's and appear in {}",
+                join(&steering.remapped),
+                join(&steering.pool)
+            );
+        }
+        rows.push(("Steering", told));
     }
     if let Some(Networks { services, pods }) = &status.networks {
         rows.push((
@@ -166,35 +181,6 @@ fn join<T: ToString>(list: &[T]) -> String {
         .join(", ")
 }
 
-/// A count of bytes with three digits at most.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    let digits = if value < 9.95 { 1 } else { 0 };
-    format!("{value:.digits$} {unit}")
-}
-
-/// A time in its largest unit.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds / 60),
-        7200..=172_799 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,26 +263,5 @@ mod tests {
         assert_eq!(json["last_fault"]["ago_s"], 130);
         assert!(json.get("cause").is_none());
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), connected());
-    }
-
-    #[test]
-    fn bytes_are_rounded_to_what_one_reads() {
-        let read = [
-            0,
-            999,
-            1000,
-            9_949,
-            99_500,
-            999_499,
-            999_500,
-            1_000_000_000_000,
-        ];
-        let read: Vec<_> = read.into_iter().map(bytes).collect();
-        assert_eq!(
-            read,
-            [
-                "0 B", "999 B", "1.0 kB", "9.9 kB", "100 kB", "999 kB", "1.0 MB", "1.0 TB"
-            ]
-        );
     }
 }

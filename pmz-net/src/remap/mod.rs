@@ -56,7 +56,7 @@ struct Holder {
 
 /// Who has which virtual address. An address stays with what it was handed out for, until it is needed again and
 /// was not used for [`KEPT`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AddressMap {
     remapped: Vec<IpNet>,
     pools: Vec<Pool>,
@@ -68,11 +68,21 @@ pub struct AddressMap {
 impl AddressMap {
     /// Addresses in `remapped` get virtual ones out of `pool`, at most one prefix for each family.
     pub fn new(remapped: Vec<IpNet>, pool: &[IpNet]) -> Self {
-        Self {
+        let mut map = Self {
             remapped,
-            pools: pool.iter().map(Pool::new).collect(),
-            holders: HashMap::new(),
-            real: HashMap::new(),
+            ..Self::default()
+        };
+        for prefix in pool {
+            map.add_pool(prefix);
+        }
+        map
+    }
+
+    /// Adds a prefix to hand out of, where there is none of its family yet.
+    pub fn add_pool(&mut self, prefix: &IpNet) {
+        let ipv4 = prefix.addr().is_ipv4();
+        if !self.pools.iter().any(|pool| pool.is_ipv4() == ipv4) {
+            self.pools.push(Pool::new(prefix));
         }
     }
 
@@ -88,16 +98,26 @@ impl AddressMap {
 
     /// What stands for this address of the cluster now. That it was asked for keeps it from being taken away.
     pub fn used(&mut self, now: Instant, real: IpAddr) -> Used {
+        let used = self.peek(real);
+        if let (Used::Virtual(_), Some(holder)) = (used, self.holders.get_mut(&real)) {
+            holder.asked = now;
+        }
+        used
+    }
+
+    /// As [`AddressMap::used`], without keeping it.
+    pub fn peek(&self, real: IpAddr) -> Used {
         if !self.remapped.iter().any(|net| net.contains(&real)) {
             return Used::Itself;
         }
-        match self.holders.get_mut(&real) {
-            Some(holder) => {
-                holder.asked = now;
-                Used::Virtual(holder.address)
-            }
-            None => Used::None,
-        }
+        let holder = self.holders.get(&real);
+        holder.map_or(Used::None, |holder| Used::Virtual(holder.address))
+    }
+
+    /// What is handed out: the cluster's address, then the virtual one. In no particular order.
+    pub fn handed_out(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let holders = self.holders.iter();
+        holders.map(|(real, holder)| (*real, holder.address))
     }
 
     /// The cluster's address behind a virtual one.

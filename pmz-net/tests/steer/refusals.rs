@@ -220,6 +220,16 @@ fn what_must_not_be_answered_is_dropped() {
 }
 
 #[test]
+fn the_tunnel_s_own_addresses_are_answered_like_any_other() {
+    need_root!();
+    let mut bench = bench();
+    // Class E to others, and where the tunnel's addresses are from.
+    bench.answer(&tcp("240.64.0.2", "10.96.7.7", SYN, b""));
+    bench.answer(&udp("240.64.0.2", "10.96.7.7", b"x"));
+    assert_eq!(bench.report().drops.unanswerable, 0);
+}
+
+#[test]
 fn an_unknown_address_passes_while_not_all_services_are_known() {
     need_root!();
     let mut bench = bench();
