@@ -11,7 +11,7 @@ mod wireguard;
 
 pub use binary::pmz_binary;
 pub use client::{Http, connect, socket, udp};
-pub use scene::{LINK_AS_A_CABLE, options, scene};
+pub use scene::{LINK_AS_A_CABLE, options, scene, scene_for};
 pub use sight::{
     Log, Ran, eventually, run, run_for, script, status, wait_for_carrier, wait_for_state,
 };

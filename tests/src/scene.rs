@@ -60,6 +60,21 @@ pub fn scene<F>(test: &str, options: impl FnOnce() -> Result<Options>, play: F)
 where
     F: AsyncFnOnce(&mut World) -> Result<()>,
 {
+    scene_for(test, WITHIN, options, play);
+}
+
+/// As [`scene`], for a test that takes longer than others.
+///
+/// # Panics
+/// As [`scene`].
+pub fn scene_for<F>(
+    test: &str,
+    within: Duration,
+    options: impl FnOnce() -> Result<Options>,
+    play: F,
+) where
+    F: AsyncFnOnce(&mut World) -> Result<()>,
+{
     if !nix::unistd::geteuid().is_root() {
         crate::skipped(test, "making network namespaces needs root");
         return;
@@ -73,9 +88,9 @@ where
             let mut world = World::start(options()?, false)
                 .await
                 .context("start the playground")?;
-            let played = tokio::time::timeout(WITHIN, play(&mut world)).await;
+            let played = tokio::time::timeout(within, play(&mut world)).await;
             world.shutdown().await;
-            played.with_context(|| format!("not over after {WITHIN:?}"))?
+            played.with_context(|| format!("not over after {within:?}"))?
         })
     });
     if let Err(error) = result {

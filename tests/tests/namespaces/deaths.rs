@@ -1,14 +1,16 @@
 //! What dies with -9, at either end.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::world::World;
 use pmz_net::route::Netlink;
-use pmz_tests::{Http, Log, eventually, options, run, scene, script, status};
+use pmz_tests::{Http, Log, eventually, options, run, scene, scene_for, script, status};
 use tokio::io::AsyncReadExt;
 
+use crate::mistakes::stable;
 use crate::service;
 
 /// Kills helper and daemon at once, as `kill -9` by hand would. The patterns don't match this script.
@@ -120,6 +122,54 @@ fn a_client_killed_leaves_no_trace_here_and_is_forgotten_there() {
         ensure!(text == "\"1\"", "{text}");
         Ok(())
     });
+}
+
+/// Moments within the time that `pmz up` takes at which everything is killed.
+const MOMENTS: u32 = 100;
+
+/// All that a pmz can have changed, as far as tools show it.
+const DUMP: &str = r#"
+ip -o link; ip -o address; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
+for device in $(ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/\1/'); do
+    # The device may be on its way out.
+    (tc qdisc show dev $device; tc filter show dev $device ingress; tc filter show dev $device egress) 2>/dev/null || true
+done
+if command -v bpftool >/dev/null; then bpftool net; fi
+"#;
+
+#[test]
+fn killed_at_any_moment_of_up_pmz_leaves_the_network_as_it_was() {
+    scene_for(
+        "a hundred deaths",
+        Duration::from_secs(300),
+        || options(None),
+        async |world| {
+            let laptop = world.playground().laptop().clone();
+            let before = stable(&script(&laptop, DUMP).await?);
+            let begun = Instant::now();
+            world.up(&[], false).await?;
+            let takes = begun.elapsed();
+            script(&laptop, KILL_PMZ).await?;
+            for moment in 0..MOMENTS {
+                let mut up = tokio::process::Command::from(world.pmz());
+                up.arg("up").stdin(Stdio::null()).kill_on_drop(true);
+                let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+                let moment = takes * moment / MOMENTS;
+                // The moment itself is what is tried, and nothing that could be awaited.
+                tokio::time::sleep(moment).await;
+                up.kill().await?;
+                let mut after = Vec::new();
+                eventually("all as before", Duration::from_secs(5), async || {
+                    script(&laptop, &format!("({KILL_PMZ}) 2>/dev/null || true")).await?;
+                    after = stable(&script(&laptop, DUMP).await?);
+                    Ok((after == before).then_some(()))
+                })
+                .await
+                .with_context(|| format!("killed after {moment:?}; {before:#?}, now {after:#?}"))?;
+            }
+            world.up(&[], false).await
+        },
+    );
 }
 
 /// Links, routes and UDP sockets of the laptop.

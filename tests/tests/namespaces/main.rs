@@ -8,6 +8,7 @@ mod interop;
 mod load;
 mod mistakes;
 mod playground;
+mod steering;
 
 use std::net::SocketAddr;
 

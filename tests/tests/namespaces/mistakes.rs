@@ -175,7 +175,7 @@ fn up_and_down_may_be_said_twice_and_leave_the_laptop_as_it_was() {
 }
 
 /// Without what moves by itself: times and what the kernel counts down.
-fn stable(dump: &str) -> Vec<String> {
+pub(crate) fn stable(dump: &str) -> Vec<String> {
     let mut lines: Vec<_> = dump.lines().map(str::to_owned).collect();
     for line in &mut lines {
         if line.contains("/etc/resolv.conf") {
