@@ -100,7 +100,7 @@ impl Worker {
             let usage = self.peers.usage(key.peer);
             usage.blocked.push_back(id);
             if !std::mem::replace(&mut usage.awaits_room, true) {
-                self.shared.blocked_peers.fetch_add(1, Ordering::SeqCst);
+                self.waiting.blocked_peers.fetch_add(1, Ordering::SeqCst);
             }
         }
         // Room made before the line above was not told.
@@ -117,7 +117,7 @@ impl Worker {
         };
         usage.blocked.retain(|blocked| *blocked != id);
         if usage.blocked.is_empty() && std::mem::take(&mut usage.awaits_room) {
-            self.shared.blocked_peers.fetch_sub(1, Ordering::SeqCst);
+            self.waiting.blocked_peers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -155,7 +155,7 @@ impl Worker {
             && usage.blocked.is_empty()
             && std::mem::take(&mut usage.awaits_room)
         {
-            self.shared.blocked_peers.fetch_sub(1, Ordering::SeqCst);
+            self.waiting.blocked_peers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 

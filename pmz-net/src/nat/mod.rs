@@ -32,6 +32,8 @@ mod inbox;
 mod lifecycle;
 mod outlet;
 mod peers;
+mod queue;
+mod seat;
 mod sockets;
 mod tcp;
 mod thread;

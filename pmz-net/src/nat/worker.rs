@@ -14,9 +14,9 @@ use super::alarm::Alarm;
 use super::counters::{add, bump};
 use super::echo::EchoFlow;
 use super::flow::{FlowId, FlowKey, FlowTable};
-use super::inbox::{Batch, Shared};
 use super::outlet::Outlet;
 use super::peers::Peers;
+use super::queue::{Batch, Queue};
 use super::sockets::{Failure, Unreachable};
 use super::tcp::{End, Memory, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
 use super::timers::Timers;
@@ -69,7 +69,7 @@ impl Flow {
 pub(super) struct Worker {
     pub(super) config: NatConfig,
     pub(super) registry: Registry,
-    pub(super) shared: Arc<Shared>,
+    pub(super) waiting: Arc<Queue>,
     pub(super) counters: Arc<NatCounters>,
     pub(super) outlet: Outlet,
     pub(super) flows: FlowTable<Flow>,
@@ -92,7 +92,7 @@ impl Worker {
         config: NatConfig,
         registry: Registry,
         alarm: Alarm,
-        shared: Arc<Shared>,
+        waiting: Arc<Queue>,
         counters: Arc<NatCounters>,
         egress: Box<dyn Egress>,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Worker {
             time_wait: TimeWait::new(config.max_time_wait, config.time_wait),
             config,
             registry,
-            shared,
+            waiting,
             counters,
             reassembler: Reassembler::new(),
             flows: FlowTable::new(),
@@ -128,7 +128,7 @@ impl Worker {
             }
         }
         let mut batch = std::mem::take(&mut self.batch);
-        self.shared.swap(&mut batch);
+        self.waiting.swap(&mut batch);
         for peer in batch.gone.drain(..) {
             self.forget(peer);
         }
@@ -156,7 +156,7 @@ impl Worker {
     /// Whether nothing is left to do now. Then whoever has something new must wake the thread, and the alarm is
     /// set for what is due later.
     pub(super) fn rests(&mut self) -> bool {
-        let rests = self.ready.is_empty() && self.shared.may_sleep();
+        let rests = self.ready.is_empty() && self.waiting.may_sleep();
         if rests {
             self.alarm.set(self.timers.next());
         }

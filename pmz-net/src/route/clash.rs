@@ -5,7 +5,8 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::survey::{ExistingRoute, MAIN, RouteKind};
+use super::survey::{ExistingRoute, RouteKind};
+use super::tables::MAIN;
 
 /// How a wanted prefix and what is there overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

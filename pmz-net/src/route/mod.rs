@@ -14,6 +14,7 @@ mod prefix;
 mod rule;
 mod survey;
 mod surveyor;
+mod tables;
 mod walk;
 
 pub use clash::{Clash, Fate, Obstacle, Overlap};

@@ -58,7 +58,7 @@ impl Default for Rule {
         Self {
             ipv6: false,
             preference: 32_766,
-            action: RuleAction::Table(super::survey::MAIN),
+            action: RuleAction::Table(super::tables::MAIN),
             invert: false,
             from: None,
             to: None,

@@ -7,11 +7,6 @@ use ipnet::IpNet;
 use super::prefix::overlap;
 use super::rule::Rule;
 
-/// The main routing table (rtnetlink.h, RT_TABLE_MAIN).
-pub(super) const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
-/// The kernel's own table of this machine's addresses (RT_TABLE_LOCAL).
-pub(super) const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
-
 /// Devices of a multipath route that are named.
 const MAX_NAMED: usize = 4;
 
@@ -148,6 +143,7 @@ impl Survey {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::tables::MAIN;
     use super::*;
 
     /// A route of the main table; each device has an index of its own.

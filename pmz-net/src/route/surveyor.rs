@@ -15,7 +15,8 @@ use super::decode::{self, Link, Links};
 use super::netlink::{Netlink, RouteError, within};
 use super::plan::Subject;
 use super::prefix::overlap;
-use super::survey::{ExistingRoute, LOCAL, Lookup, RouteKind, Survey};
+use super::survey::{ExistingRoute, Lookup, RouteKind, Survey};
+use super::tables::LOCAL;
 
 /// Routes that may concern what a survey is about; so many are none that a person has made.
 const MAX_CONCERNED: usize = 1 << 16;

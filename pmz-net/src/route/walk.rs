@@ -5,7 +5,8 @@ use ipnet::IpNet;
 use super::clash::{Clash, Fate, Obstacle};
 use super::prefix::{is_everything, overlap};
 use super::rule::{Match, Rule, RuleAction};
-use super::survey::{ExistingRoute, LOCAL, MAIN, RouteKind, Survey};
+use super::survey::{ExistingRoute, RouteKind, Survey};
+use super::tables::{LOCAL, MAIN};
 
 /// More clashes of one prefix than anybody reads.
 const MAX_CLASHES: usize = 64;

@@ -13,6 +13,7 @@ mod clients;
 mod connect;
 mod deploy;
 mod networks;
+mod overlap;
 mod servers;
 mod staying;
 mod traffic;
