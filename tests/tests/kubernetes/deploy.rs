@@ -1,12 +1,15 @@
 //! Deploying the agent, what is said where that fails, and deleting it. Each test has a namespace of its own.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pmz_tests::lab::{AGENT_IMAGE, Lab, Uses, on_cluster};
-use pmz_tests::{Ran, run};
+use pmz_tests::{Ran, run, run_for};
 use serde_json::Value;
 
+/// A deploy waits for its agent for two minutes by itself.
+const DEPLOYED: Duration = Duration::from_secs(150);
 /// For failures that only time proves.
 const SOON: [&str; 2] = ["--timeout", "8"];
 
@@ -14,7 +17,7 @@ const SOON: [&str; 2] = ["--timeout", "8"];
 async fn pmz(lab: &Lab, namespace: &str, arguments: &[&str]) -> Result<Ran> {
     let mut command = lab.pmz()?;
     command.args(["-n", namespace]).args(arguments);
-    run(command).await
+    run_for(command, DEPLOYED).await
 }
 
 /// The same, and that it goes well.
