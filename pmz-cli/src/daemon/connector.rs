@@ -210,6 +210,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         .opened(welcome.addresses.clone(), steering.clone())
         .await;
     let follower = steering
+        .clone()
         .map(|steering| AbortOnDropHandle::new(tokio::spawn(async move { steering.run().await })));
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {
@@ -219,7 +220,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         progress,
         device: tun.name,
         attachment,
-        steering: steering_status,
+        steering,
+        steering_status,
         _follower: follower,
         server: cluster.server().to_owned(),
         context: cluster.context().to_owned(),

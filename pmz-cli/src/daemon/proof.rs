@@ -34,12 +34,19 @@ pub(super) async fn prove(running: &Running, domain: &str) -> Result<String, Fai
         .await
         .map_err(|error| failed(format!("does not resolve on this machine: {error}")))?
         .collect();
-    let Some(address) = found.iter().find(|a| expected.contains(&a.ip())) else {
+    let cluster_address = |used: IpAddr| {
+        let steering = running.steering.as_ref();
+        let behind = steering.and_then(|steering| steering.cluster_address(used));
+        behind.unwrap_or(used)
+    };
+    let is_expected = |at: &&SocketAddr| expected.contains(&cluster_address(at.ip()));
+    let Some(address) = found.iter().find(is_expected) else {
         return Err(failed(
             "resolves to something else than the cluster says".to_owned(),
         ));
     };
-    // Whatever comes back came through the tunnel: a refusal proves it as well as a connection.
+    // Whatever comes back came through the tunnel: a refusal proves it as well as a connection, since this machine
+    // itself refuses only services without endpoints.
     match tokio::net::TcpStream::connect(address).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
@@ -59,6 +66,9 @@ fn proof_target(running: &Running, domain: &str) -> Option<(String, u16, Vec<IpA
         let ServiceKind::ClusterIp { addresses } = &service.kind else {
             return None;
         };
+        if service.endpoints.is_empty() {
+            return None;
+        }
         let port = service.ports.iter().find(|p| p.protocol == Protocol::Tcp)?;
         let name = format!(
             "{}.{}.svc.{domain}.",

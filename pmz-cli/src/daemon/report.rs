@@ -32,7 +32,7 @@ pub(super) fn filler(
         running.carriers.clone(),
     );
     let progress = running.progress.clone();
-    let steering = running.steering.clone();
+    let steering = running.steering_status.clone();
     let (device, attachment, server, context, namespace) = (
         running.device.clone(),
         running.attachment.clone(),

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
 use super::status::SteeringStatus;
+use super::steering::Steering;
 use crate::session::{self, Change, Link};
 
 /// What is known of the session from its changes.
@@ -33,7 +34,9 @@ pub(super) struct Running {
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) device: String,
     pub(super) attachment: Arc<Attachment>,
-    pub(super) steering: SteeringStatus,
+    /// While eBPF programs steer.
+    pub(super) steering: Option<Arc<Steering>>,
+    pub(super) steering_status: SteeringStatus,
     /// Keeps the eBPF programs up to date.
     pub(super) _follower: Option<AbortOnDropHandle<()>>,
     pub(super) server: String,

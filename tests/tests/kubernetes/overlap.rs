@@ -13,11 +13,13 @@ const NETWORKS: &str = "
 ip link add vpn0 type veth peer name vpn1
 ip netns add office
 ip link set vpn1 netns office
+ip link set vpn0 addrgenmode none
 ip address add 10.96.0.1/12 dev vpn0
 ip link set vpn0 up
 ip -n office address add 10.96.0.10/12 dev vpn1
 ip -n office link set vpn1 up
 ip link add br-containers type bridge
+ip link set br-containers addrgenmode none
 ip address add 10.244.0.1/16 dev br-containers
 ip link set br-containers up
 ip route add default via 10.96.0.10 dev vpn0 metric 4000
@@ -25,11 +27,11 @@ ip route add default via 10.96.0.10 dev vpn0 metric 4000
 
 /// As VPN clients with policy routing do it.
 const RULES: &str = "
-ip link add vpn0 type dummy
+ip link add vpn0 type bridge
 ip link set vpn0 up
 ip address add 192.0.2.2/24 dev vpn0
-ip route add 10.96.0.0/12 dev vpn0 table 700
-ip rule add to 10.96.0.0/12 lookup 700 priority 900
+ip route add 10.96.0.0/16 dev vpn0 table 700
+ip rule add to 10.96.0.0/16 lookup 700 priority 900
 ";
 
 const DUMP: &str = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all";
@@ -83,7 +85,8 @@ async fn beside(lab: &Lab, laptop: &Laptop) -> Result<()> {
 
     let ran = laptop.run_pmz(&["down"]).await?;
     ensure!(ran.code == Some(0), "{ran:?}");
-    ensure!(laptop.script(DUMP).await? == before, "left behind");
+    let after = laptop.script(DUMP).await?;
+    ensure!(after == before, "before:\n{before}\nafter:\n{after}");
     Ok(())
 }
 
