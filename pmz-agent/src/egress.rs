@@ -143,8 +143,8 @@ impl Local for NatLocal {
         })
     }
 
-    fn settle(&self, more: bool) {
-        match more {
+    fn settle(&self, busy: bool) {
+        match busy {
             true => self.inbox.hand_over(),
             false => self.inbox.settle(),
         }

@@ -56,9 +56,9 @@ pub trait Local: Send + Sync {
         frame: &'a [u8],
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-    /// The frames delivered so far wait for being seen to. `more` are at hand and will be delivered at once;
-    /// otherwise nothing is left, and what the local side does about them may take the caller's time.
-    fn settle(&self, _more: bool) {}
+    /// The frames delivered so far wait for being seen to. `busy`: the caller has other things to do, such as to
+    /// deliver more that is at hand; otherwise what the local side does about them may take the caller's time.
+    fn settle(&self, _busy: bool) {}
 
     /// A stream of a peer can take frames again, after its [`StreamQueue::has_room`] was false.
     fn peer_has_room(&self, _peer: PeerId) {}

@@ -87,7 +87,8 @@ where
                 engine.local.deliver_waiting(peer, &opened[..len]).await;
             }
         }
-        engine.local.settle(false);
+        // The local side's work would keep the runtime's other tasks waiting, this stream's own writer among them.
+        engine.local.settle(true);
     }
 }
 
