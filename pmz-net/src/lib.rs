@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod device;
 pub mod dns;
 pub mod engine;
+pub mod guard;
 pub mod nat;
 pub mod packet;
 pub mod remap;

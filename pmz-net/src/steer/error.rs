@@ -112,7 +112,7 @@ pub enum SteerError {
 }
 
 /// An error with all that stands behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -126,7 +126,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What an operating system's error at the bottom says.
-pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
         // What aya says of netlink is transparent, and hides the error in it.
@@ -142,11 +142,11 @@ pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32>
 }
 
 impl SteerError {
-    pub(super) fn loading(error: &EbpfError) -> Self {
+    pub(crate) fn loading(error: &EbpfError) -> Self {
         Self::by_cause(os_error(error), || chain(error))
     }
 
-    pub(super) fn verifying(program: &'static str, error: ProgramError) -> Self {
+    pub(crate) fn verifying(program: &'static str, error: ProgramError) -> Self {
         let cause = os_error(&error);
         match error {
             ProgramError::LoadError {
@@ -181,14 +181,14 @@ impl SteerError {
         }
     }
 
-    pub(super) fn attaching(device: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn attaching(device: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Attach {
             device: device.to_owned(),
             reason: chain(error),
         }
     }
 
-    pub(super) fn reading(map: &'static str, error: &MapError) -> Self {
+    pub(crate) fn reading(map: &'static str, error: &MapError) -> Self {
         Self::Map {
             doing: "read",
             map,
@@ -196,7 +196,7 @@ impl SteerError {
         }
     }
 
-    pub(super) fn writing(map: &'static str, error: &MapError) -> Self {
+    pub(crate) fn writing(map: &'static str, error: &MapError) -> Self {
         Self::Map {
             doing: "write",
             map,

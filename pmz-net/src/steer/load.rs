@@ -3,7 +3,7 @@
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pmz_xdp_types::{LINK_HEADER, RETURN, STEER};
+use pmz_xdp_types::{LINK_HEADER, RETURN, STEER, guard};
 
 use super::SteerError;
 use super::maps::SteerMaps;
@@ -17,22 +17,16 @@ pub(super) struct Loaded {
     pub(super) maps: SteerMaps,
 }
 
+/// Maps that steering does without: they are part of the object, and made as small as can be.
+const OTHERS: [&str; 3] = [guard::PEERS, guard::KNOWN, guard::SOURCES];
+
 /// Loads the programs for a device on which `link_header` bytes stand before the IP header.
 pub(super) fn load(link_header: u32) -> Result<Loaded, SteerError> {
-    match try_load(link_header) {
-        // Before 5.11 maps are counted as locked memory, of which a process has 64 KiB.
-        Err(SteerError::Permission(_)) if allow_locked_memory() => try_load(link_header),
-        result => result,
-    }
+    with_memory(|| try_load(link_header))
 }
 
 fn try_load(link_header: u32) -> Result<Loaded, SteerError> {
-    let mut programs = EbpfLoader::new()
-        .btf(None)
-        .verifier_log_level(VerifierLogLevel::DEBUG)
-        .override_global(LINK_HEADER, &link_header, true)
-        .load(OBJECT)
-        .map_err(|error| SteerError::loading(&error))?;
+    let mut programs = open(&[(LINK_HEADER, link_header)], &OTHERS)?;
     for name in [STEER, RETURN] {
         program(&mut programs, name)?
             .load()
@@ -40,6 +34,32 @@ fn try_load(link_header: u32) -> Result<Loaded, SteerError> {
     }
     let maps = SteerMaps::take(&mut programs)?;
     Ok(Loaded { programs, maps })
+}
+
+/// The object, with these read-only globals, and with no room in `unused` maps. Its programs are not loaded yet.
+pub(crate) fn open(globals: &[(&str, u32)], unused: &[&str]) -> Result<Ebpf, SteerError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None).verifier_log_level(VerifierLogLevel::DEBUG);
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
+    for name in unused {
+        loader.map_max_entries(name, 1);
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| SteerError::loading(&error))
+}
+
+/// Tries again without a limit where it is for want of locked memory: before 5.11 maps are counted as such, of which
+/// a process has 64 KiB.
+pub(crate) fn with_memory<T>(
+    mut load: impl FnMut() -> Result<T, SteerError>,
+) -> Result<T, SteerError> {
+    match load() {
+        Err(SteerError::Permission(_)) if allow_locked_memory() => load(),
+        result => result,
+    }
 }
 
 /// One of the programs.

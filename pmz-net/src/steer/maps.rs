@@ -218,7 +218,7 @@ impl SteerMaps {
     }
 }
 
-fn typed<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, SteerError>
+pub(crate) fn typed<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, SteerError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -240,7 +240,10 @@ fn found<T>(map: &'static str, result: Result<T, MapError>) -> Result<Option<T>,
     }
 }
 
-fn missing_is_fine(map: &'static str, result: Result<(), MapError>) -> Result<(), SteerError> {
+pub(crate) fn missing_is_fine(
+    map: &'static str,
+    result: Result<(), MapError>,
+) -> Result<(), SteerError> {
     match result {
         Err(error)
             if !matches!(error, MapError::KeyNotFound)

@@ -13,9 +13,9 @@
 
 mod address;
 mod attach;
-mod error;
-mod load;
-mod maps;
+pub(crate) mod error;
+pub(crate) mod load;
+pub(crate) mod maps;
 mod model;
 mod report;
 mod slots;

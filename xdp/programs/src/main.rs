@@ -1,13 +1,15 @@
 //! pmz's eBPF programs. Each file has one subject; a program's entry point stands in the file of its name.
 //!
-//! Packets are read and changed by the kernel's helpers only, never through pointers into them: a packet may
-//! lie in fragments, be shared, or have its headers anywhere, and helpers know it; and there is no length that
-//! an old kernel's verifier could lose track of.
+//! At the TUN, packets are read and changed by the kernel's helpers only, never through pointers into them: a packet
+//! may lie in fragments, be shared, or have its headers anywhere, and helpers know it; and there is no length that
+//! an old kernel's verifier could lose track of. The guard reads by pointers, since XDP has such helpers from
+//! Linux 5.18 only.
 
 #![no_std]
 #![no_main]
 
 mod count;
+mod guard;
 mod maps;
 mod packet;
 mod refuse;

@@ -4,6 +4,8 @@
 
 #![no_std]
 
+pub mod guard;
+
 /// The program at the TUN's egress: packets from the machine to the tunnel.
 pub const STEER: &str = "pmz_steer";
 /// The program at the TUN's ingress: packets from the tunnel to the machine.

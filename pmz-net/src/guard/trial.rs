@@ -1,0 +1,84 @@
+//! The guard on single frames, as the kernel itself judges them (`BPF_PROG_TEST_RUN`).
+
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+
+use super::attach::{load, program};
+use super::link::{ETHERNET, PLAIN};
+use super::{GuardError, GuardMaps};
+use crate::steer::SteerError;
+use crate::steer::error::chain;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// The guard in the kernel, at no interface.
+pub struct GuardTrial {
+    maps: GuardMaps,
+    programs: Ebpf,
+    name: &'static str,
+}
+
+/// What would become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it goes on.
+    pub passed: bool,
+    /// What one run took, on average.
+    pub duration: Duration,
+}
+
+impl GuardTrial {
+    /// Loads it for a tunnel at `port`: for Ethernet or for plain IP, for single datagrams or for `joined` ones too.
+    ///
+    /// # Errors
+    /// As [`super::Guard::attach`].
+    pub fn load(port: u16, ethernet: bool, joined: bool) -> Result<Self, GuardError> {
+        let link_header = if ethernet { ETHERNET } else { PLAIN };
+        let (mut programs, name) = load(link_header, port)?;
+        let maps = GuardMaps::take(&mut programs, joined)?;
+        Ok(Self {
+            maps,
+            programs,
+            name,
+        })
+    }
+
+    /// What it goes by and what it counts.
+    pub fn maps(&mut self) -> &mut GuardMaps {
+        &mut self.maps
+    }
+
+    /// What becomes of a frame, `repeat` times, at least once; the last time tells.
+    ///
+    /// # Errors
+    /// If the kernel can't do it: a frame of fewer than 14 bytes, or of more than some 3,500, or no right to.
+    pub fn judge(&mut self, frame: &[u8], repeat: u32) -> Result<Judged, GuardError> {
+        let name = self.name;
+        let xdp: &mut Xdp = program(&mut self.programs, name)?;
+        let mut out = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat: repeat.max(1),
+            ..TestRunOptions::default()
+        };
+        let result = xdp.test_run(options).map_err(|error| {
+            SteerError::Load(format!("run {name} on a frame: {}", chain(&error)))
+        })?;
+        let passed = match result.return_value {
+            XDP_DROP => false,
+            XDP_PASS if out == frame => true,
+            other => {
+                let text = format!("{name} gave the verdict {other}, or changed the frame");
+                return Err(SteerError::Load(text).into());
+            }
+        };
+        Ok(Judged {
+            passed,
+            duration: result.duration,
+        })
+    }
+}

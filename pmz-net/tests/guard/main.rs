@@ -1,0 +1,12 @@
+//! The guard before the tunnel's UDP socket: on single frames made by hand, and between network namespaces of the
+//! test's own. Needs root; else it says `skipped:`.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: a failed unwrap is a failed test"
+)]
+
+mod frames;
+#[path = "../steer/skip.rs"]
+mod skip;
+mod verdicts;

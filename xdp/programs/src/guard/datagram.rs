@@ -1,0 +1,135 @@
+//! Finding a UDP datagram in a frame.
+
+use aya_ebpf::programs::XdpContext;
+use pmz_xdp_types::Address;
+use pmz_xdp_types::guard::{V4_PREFIX, V6_PREFIX};
+
+use crate::maps::link_header;
+use crate::packet::{Ipv4, Ipv6, UDP};
+
+const ETHERNET: u32 = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+/// IEEE 802.1Q and 802.1ad.
+const VLAN: [u16; 2] = [0x8100_u16.to_be(), 0x88a8_u16.to_be()];
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+/// As many as RFC 8200 section 4.1 has before a transport, but for security.
+const MAX_EXTENSIONS: usize = 3;
+
+const V4_MASK: u32 = (u32::MAX << (32 - V4_PREFIX)).to_be();
+const V6_MASK: u32 = (u32::MAX << (64 - V6_PREFIX)).to_be();
+
+/// The bytes that can be seen of a frame: all, or a first piece.
+pub(super) struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub(super) fn of(ctx: &XdpContext) -> Self {
+        Self {
+            start: ctx.data(),
+            end: ctx.data_end(),
+        }
+    }
+
+    /// What stands there, if it can be seen. `T` is plain data.
+    #[inline(always)]
+    pub(super) fn read<T: Copy>(&self, offset: u32) -> Option<T> {
+        let place = self.start + offset as usize;
+        if place + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: it ends before the frame does; and the verifier checks the same.
+        Some(unsafe { (place as *const T).read_unaligned() })
+    }
+}
+
+/// A UDP datagram to the tunnel's port.
+pub(super) struct Datagram {
+    /// Where its payload begins.
+    pub(super) start: u32,
+    /// Bytes of it, as its header says.
+    pub(super) length: u32,
+    /// The prefix that its source is in.
+    pub(super) source: Address,
+}
+
+impl Datagram {
+    /// Looks for one. Fragments are none: who joins them is behind.
+    #[inline(always)]
+    pub(super) fn find(frame: &Frame, port: u32) -> Option<Self> {
+        let mut start = link_header();
+        let v4 = if start == ETHERNET {
+            let mut ethertype = frame.read::<u16>(12)?;
+            if VLAN.contains(&ethertype) {
+                ethertype = frame.read::<u16>(16)?;
+                start += 4;
+            }
+            match ethertype {
+                ETHERTYPE_IPV4 => true,
+                ETHERTYPE_IPV6 => false,
+                _ => return None,
+            }
+        } else {
+            // Of a single byte at the frame's start, the verifier does not take the compiler's way to check.
+            match frame.read::<[u8; 4]>(start)?[0] >> 4 {
+                4 => true,
+                6 => false,
+                _ => return None,
+            }
+        };
+        let (transport, source) = if v4 {
+            udp_v4(frame, start)?
+        } else {
+            udp_v6(frame, start)?
+        };
+        let [_, to, length, _] = frame.read::<[u16; 4]>(transport)?;
+        if u32::from(u16::from_be(to)) != port {
+            return None;
+        }
+        Some(Self {
+            start: transport + 8,
+            length: u32::from(u16::from_be(length)).saturating_sub(8),
+            source,
+        })
+    }
+}
+
+/// Where UDP begins, and the source's prefix.
+#[inline(always)]
+fn udp_v4(frame: &Frame, start: u32) -> Option<(u32, Address)> {
+    let header = frame.read::<Ipv4>(start)?;
+    let length = u32::from(header.version & 0x0f) * 4;
+    // More fragments, or one behind the first.
+    let fragment = header.fragment & 0x3fff_u16.to_be() != 0;
+    if header.version >> 4 != 4 || length < 20 || fragment || header.protocol != UDP {
+        return None;
+    }
+    Some((start + length, Address::v4(header.source & V4_MASK)))
+}
+
+#[inline(always)]
+fn udp_v6(frame: &Frame, start: u32) -> Option<(u32, Address)> {
+    let header = frame.read::<Ipv6>(start)?;
+    if header.version[0] >> 4 != 6 {
+        return None;
+    }
+    let [first, second, ..] = header.source;
+    let source = Address([first, second & V6_MASK, 0, 0]);
+    let mut protocol = header.next;
+    let mut transport = start + 40;
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
+            break;
+        }
+        let [next, length] = frame.read::<[u8; 2]>(transport)?;
+        protocol = next;
+        transport += (u32::from(length) + 1) * 8;
+    }
+    (protocol == UDP).then_some((transport, source))
+}
