@@ -6,7 +6,12 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+mod ends;
+mod flood;
 mod frames;
+mod live;
+mod net;
 #[path = "../steer/skip.rs"]
 mod skip;
+mod traces;
 mod verdicts;

@@ -1,0 +1,189 @@
+//! What a flood of junk costs a tunnel, and what the guard costs without one:
+//! `cargo test --release -p pmz-net --test guard flood -- --ignored --nocapture`.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use pmz_net::guard::{Guard, GuardMode};
+
+use crate::ends::{AGENT, Ends};
+use crate::frames::{PORT, to_receiver};
+use crate::net::{ETH, Lab};
+use crate::skip::need_root;
+
+const TIME: Duration = Duration::from_millis(1500);
+const ROUNDS: usize = 5;
+const BATCH: usize = 64;
+
+/// Sends junk until it is dropped.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+    begun: Instant,
+}
+
+impl Flood {
+    /// From the neighbour, `rate` datagrams a second or as many as it can.
+    fn new(lab: &Lab, to: IpAddr, rate: u64) -> Self {
+        let socket = lab
+            .neighbour
+            .run(|| UdpSocket::bind((lab.neighbour.v4(), 0)))
+            .unwrap();
+        let (stop, sent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let thread = {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            std::thread::spawn(move || send(&socket, SocketAddr::new(to, PORT), rate, &stop, &sent))
+        };
+        Self {
+            stop,
+            sent,
+            thread: Some(thread),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Datagrams a second so far.
+    fn rate(&self) -> f64 {
+        self.sent.load(Ordering::Relaxed) as f64 / self.begun.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, rate: u64, stop: &AtomicBool, sent: &AtomicU64) {
+    // As long as a tunnel's acknowledgements, and to a receiver that nobody is.
+    let junk = to_receiver(4, 96, 0xdead_0000);
+    let buffers = vec![[std::io::IoSlice::new(&junk)]; BATCH];
+    let addresses = vec![Some(SockaddrStorage::from(to)); BATCH];
+    let mut headers = MultiHeaders::preallocate(BATCH, None);
+    let begun = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
+        let done = sent.load(Ordering::Relaxed);
+        if done > due {
+            let ahead = Duration::from_secs_f64((done - due) as f64 / rate as f64);
+            std::thread::sleep(ahead.min(Duration::from_millis(1)));
+            continue;
+        }
+        let batch = sendmmsg(
+            socket.as_raw_fd(),
+            &mut headers,
+            &buffers,
+            &addresses,
+            [],
+            MsgFlags::empty(),
+        );
+        sent.fetch_add(batch.map_or(0, Iterator::count) as u64, Ordering::Relaxed);
+    }
+}
+
+/// Gbit/s of one TCP connection through the tunnel, from the client to the agent.
+fn throughput(lab: &Lab) -> f64 {
+    let at = SocketAddr::new(AGENT.into(), 80);
+    let listener = lab.agent.run(|| TcpListener::bind(at)).unwrap();
+    let mut near = lab.client.run(|| TcpStream::connect(at)).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        let begun = Instant::now();
+        let mut total = 0_u64;
+        while let Ok(length @ 1..) = far.read(&mut buffer) {
+            total += length as u64;
+        }
+        total as f64 * 8.0 / begun.elapsed().as_secs_f64() / 1e9
+    });
+    let data = vec![7; 1 << 18];
+    let begun = Instant::now();
+    while begun.elapsed() < TIME {
+        near.write_all(&data).unwrap();
+    }
+    drop(near);
+    reader.join().unwrap()
+}
+
+/// Where the junk goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Junk {
+    None,
+    /// Out of the neighbour's own loopback, to nobody: it costs the machine the sending, and the tunnel nothing.
+    Elsewhere,
+    ToTheTunnel,
+}
+
+fn cell(mode: Option<GuardMode>, junk: Junk, rate: u64) -> (f64, f64) {
+    let lab = Lab::new();
+    let mut ends = Ends::new((&lab.client, lab.client.v4()), (&lab.agent, lab.agent.v4()));
+    let _guard = mode.map(|mode| {
+        let mut guard = lab.agent.run(|| Guard::attach_as(ETH, PORT, mode)).unwrap();
+        guard.add_peer(ends.client_id).unwrap();
+        guard
+    });
+    assert!(ends.answers());
+    // Bound and never read: its queue is full soon, and what comes then is dropped.
+    let sink = lab
+        .neighbour
+        .run(|| UdpSocket::bind((lab.neighbour.v4(), PORT)))
+        .unwrap();
+    let to = match junk {
+        Junk::ToTheTunnel => lab.agent.v4(),
+        _ => lab.neighbour.v4(),
+    };
+    let flood = (junk != Junk::None).then(|| Flood::new(&lab, to, rate));
+    let speed = throughput(&lab);
+    drop(sink);
+    (speed, flood.map_or(0.0, |flood| flood.rate()))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_tunnel_under_a_flood() {
+    need_root!();
+    let modes = [None, Some(GuardMode::Native), Some(GuardMode::Generic)];
+    for rate in [200_000, 1_000_000] {
+        let mut cells = Vec::new();
+        for junk in [Junk::None, Junk::Elsewhere, Junk::ToTheTunnel] {
+            for mode in modes {
+                // With no junk the rate says nothing.
+                if junk != Junk::None || rate == 200_000 {
+                    cells.push((mode, junk, Vec::new(), Vec::new()));
+                }
+            }
+        }
+        for _ in 0..ROUNDS {
+            for (mode, junk, speeds, rates) in &mut cells {
+                let (speed, sent) = cell(*mode, *junk, rate);
+                speeds.push(speed);
+                rates.push(sent);
+            }
+        }
+        for (mode, junk, speeds, rates) in cells {
+            println!(
+                "guard {mode:?}, junk {junk:?} at {:.0}/s: {:.2} Gbit/s",
+                median(rates),
+                median(speeds)
+            );
+        }
+    }
+}
