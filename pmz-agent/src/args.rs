@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
 use pmz_net::nat::TcpStack;
 use pmz_net::tcp::Congestion;
@@ -62,6 +63,11 @@ pub struct Args {
     /// What ends the clients' TCP connections: own, or smoltcp to compare with
     #[arg(long, env = "PMZ_TCP", default_value_t = TcpStack::Own)]
     pub tcp: TcpStack,
+
+    /// Drop what can't be WireGuard before the tunnel's UDP socket, by an XDP program at the pod's interface; needs
+    /// CAP_NET_ADMIN and CAP_BPF
+    #[arg(long, env = "PMZ_GUARD", value_parser = FalseyValueParser::new())]
+    pub guard: bool,
 
     /// The most clients at a time
     #[arg(long, env = "PMZ_MAX_PEERS", default_value_t = 1000)]

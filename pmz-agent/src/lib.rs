@@ -5,6 +5,7 @@ mod addresses;
 mod args;
 mod control;
 mod egress;
+mod guard;
 mod probe;
 mod run;
 mod sessions;

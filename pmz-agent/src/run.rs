@@ -21,6 +21,7 @@ use crate::addresses::Addresses;
 use crate::args::Args;
 use crate::control::{self, Control};
 use crate::egress::{NatLocal, TunnelEgress};
+use crate::guard::Guards;
 use crate::sessions::Sessions;
 use crate::watch::{self as kubernetes, WatchConfig};
 
@@ -46,6 +47,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let socket = UdpCarrier::bind(args.tunnel_port)
         .with_context(|| format!("bind UDP port {} for the tunnel", args.tunnel_port))?;
     let udp = UdpCarrier::new(socket).context("set up the tunnel's UDP socket")?;
+    let guards = Arc::new(if args.guard {
+        Guards::attach(args.tunnel_port, &args.pod_ips)?
+    } else {
+        Guards::default()
+    });
     let nat = Nat::new(NatConfig {
         own_addresses: own_addresses.clone(),
         tcp: args.tcp,
@@ -85,12 +91,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("bind the control port {} on loopback", args.control_port))?;
     let (leave, leaving) = watch::channel(None);
+    let (admitting, forgetting) = (guards.clone(), guards.clone());
     let control = Arc::new(Control {
         sessions: Sessions::new(
             engine.clone(),
             addresses,
             args.max_peers,
-            Box::new(move |peer| inbox.peer_gone(peer.id())),
+            Box::new(move |peer| admitting.add_peer(peer.id())),
+            Box::new(move |peer| {
+                forgetting.remove_peer(peer.id());
+                inbox.peer_gone(peer.id());
+            }),
         ),
         engine,
         watch,
@@ -116,7 +127,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         result = &mut served => return ended(result),
         () = expire(&control, Duration::from_secs(args.peer_timeout.max(1))) => {}
-        () = tell_drops(&control, &counters) => {}
+        () = tell_drops(&control, &counters, &guards) => {}
+        () = guards.follow(&control.sessions) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -156,15 +168,21 @@ async fn expire(control: &Control, timeout: Duration) {
 }
 
 /// Tells what was dropped whenever there is more of it, at most once in [`TELL_DROPS`].
-async fn tell_drops(control: &Control, nat: &NatCounters) {
+async fn tell_drops(control: &Control, nat: &NatCounters, guards: &Guards) {
     let mut ticks = tokio::time::interval(TELL_DROPS);
     let mut told = (control.engine.drops(), nat.snapshot());
+    let mut guarded = guards.report();
     loop {
         ticks.tick().await;
         let drops = control.engine.drops();
         if drops != told.0 {
             told = (drops, nat.snapshot());
             tracing::info!(drops = ?told.0, nat = ?told.1, "packets were dropped");
+        }
+        let report = guards.report();
+        if report.dropped() != guarded.dropped() {
+            guarded = report;
+            tracing::info!(?guarded, "the guard has dropped what can't be WireGuard");
         }
     }
 }

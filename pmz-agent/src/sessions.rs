@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use pmz_net::engine::{Engine, Paths};
+use pmz_net::engine::{Direction, Engine, Paths};
 use pmz_net::session::{Capability, Hello, PROTOCOL, Refusal, RefusalReason};
 use pmz_net::tunnel::{AddPeerError, Peer};
 use rand::RngCore;
@@ -46,8 +46,8 @@ impl Session {
     }
 }
 
-/// Hears of each peer that goes.
-pub(crate) type Forget = Box<dyn Fn(&Peer<Paths>) + Send + Sync>;
+/// Hears of a peer.
+pub(crate) type Tell = Box<dyn Fn(&Peer<Paths>) + Send + Sync>;
 
 pub(crate) struct Sessions {
     engine: Arc<Engine>,
@@ -55,7 +55,8 @@ pub(crate) struct Sessions {
     /// Wakes whoever waits for the last one to go.
     closed: Notify,
     max_peers: usize,
-    forget: Forget,
+    admit: Tell,
+    forget: Tell,
 }
 
 struct State {
@@ -64,12 +65,13 @@ struct State {
 }
 
 impl Sessions {
-    /// `forget` is told of each peer that goes, to end its flows.
+    /// `admit` is told of each peer before it can send anything, `forget` of each that goes, to end its flows.
     pub(crate) fn new(
         engine: Arc<Engine>,
         addresses: Addresses,
         max_peers: usize,
-        forget: Forget,
+        admit: Tell,
+        forget: Tell,
     ) -> Self {
         let state = Mutex::new(State {
             by_token: HashMap::new(),
@@ -80,12 +82,20 @@ impl Sessions {
             state,
             closed: Notify::new(),
             max_peers,
+            admit,
             forget,
         }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.state.lock().by_token.len()
+    }
+
+    /// Where each session's packets go.
+    pub(crate) fn directions(&self) -> Vec<Direction> {
+        let state = self.state.lock();
+        let sessions = state.by_token.values();
+        sessions.map(|s| s.peer.attached.direction()).collect()
     }
 
     /// Waits until there is none whose client has been heard within `lately`.
@@ -161,6 +171,7 @@ impl Sessions {
                 state.addresses.give_back(&addresses);
                 add_refusal(&error)
             })?;
+        (self.admit)(&peer);
         let session = Arc::new(Session {
             token: new_token(),
             peer,

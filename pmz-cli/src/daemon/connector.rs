@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::attachment::Attachment;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
+use super::guarding;
 use super::options::{CarrierChoice, EbpfChoice, UpOptions};
 use super::proof::prove;
 use super::report;
@@ -209,9 +210,21 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     attachment
         .opened(welcome.addresses.clone(), steering.clone())
         .await;
-    let follower = steering
-        .clone()
-        .map(|steering| AbortOnDropHandle::new(tokio::spawn(async move { steering.run().await })));
+    let mut followers = Vec::new();
+    let guard = guarding::Shown::default();
+    if options.ebpf != EbpfChoice::Off {
+        let guarding = guarding::run(
+            helper.clone(),
+            link.clone(),
+            carriers.clone(),
+            guard.clone(),
+        );
+        followers.push(AbortOnDropHandle::new(tokio::spawn(guarding)));
+    }
+    if let Some(steering) = steering.clone() {
+        let follows = async move { steering.run().await };
+        followers.push(AbortOnDropHandle::new(tokio::spawn(follows)));
+    }
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {
         link,
@@ -222,7 +235,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         attachment,
         steering,
         steering_status,
-        _follower: follower,
+        guard,
+        _followers: followers,
         server: cluster.server().to_owned(),
         context: cluster.context().to_owned(),
         namespace: cluster.namespace().to_owned(),

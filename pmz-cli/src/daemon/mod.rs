@@ -6,6 +6,7 @@ mod connect_failure;
 mod connector;
 mod control;
 mod dial;
+mod guarding;
 pub mod launch;
 mod log;
 mod names;
@@ -28,7 +29,7 @@ pub(crate) use log::filter as log_filter;
 pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{
-    AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, State, Status, SteeringStatus,
-    Traffic,
+    AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, GuardStatus, State, Status,
+    SteeringStatus, Traffic,
 };
 pub use traffic::{Rate, TrafficEntry, TrafficReport, TrafficSource};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pmz_net::carrier::choice::{Carrier, PathReport};
+use pmz_net::guard::GuardReport;
 use serde_json::Value;
 
 use super::options::CarrierChoice;
@@ -33,6 +34,7 @@ pub(super) fn filler(
     );
     let progress = running.progress.clone();
     let steering = running.steering_status.clone();
+    let guard = running.guard.clone();
     let (device, attachment, server, context, namespace) = (
         running.device.clone(),
         running.attachment.clone(),
@@ -51,6 +53,7 @@ pub(super) fn filler(
             pool: shown.pool,
             ..steering.clone()
         });
+        status.guard = guard.lock().clone();
         status.dns = shown.dns;
         status.services = mirror.read().mirror.len() as u64;
         if let Some(welcome) = progress.borrow().welcome.clone() {
@@ -81,6 +84,9 @@ pub(super) fn filler(
                 serde_json::to_value(link.engine().drops()),
                 serde_json::to_value(peer.attached.report()),
             ]);
+            if let Some(guard) = &status.guard {
+                status.drops.extend(by_the_guard(&guard.counts));
+            }
         }
     })
 }
@@ -93,6 +99,20 @@ fn drops(sources: &[Result<Value, serde_json::Error>]) -> BTreeMap<String, u64> 
         .filter(|(name, _)| name.as_str() != "streams")
         .filter_map(|(name, value)| Some((name.clone(), value.as_u64().filter(|n| *n > 0)?)))
         .collect()
+}
+
+/// The guard's counters that have counted something, each a reason for which a datagram was dropped.
+fn by_the_guard(report: &GuardReport) -> impl Iterator<Item = (String, u64)> {
+    [
+        ("guard-kind", report.kind),
+        ("guard-length", report.length),
+        ("guard-receiver", report.receiver),
+        ("guard-source-rate", report.source_rate),
+        ("guard-rate", report.rate),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(name, count)| (name.to_owned(), count))
 }
 
 fn carrier(state: &CarrierState, wanted: CarrierChoice) -> Option<CarrierStatus> {

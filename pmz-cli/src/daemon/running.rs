@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
+use super::guarding;
 use super::status::SteeringStatus;
 use super::steering::Steering;
 use crate::session::{self, Change, Link};
@@ -37,8 +38,10 @@ pub(super) struct Running {
     /// While eBPF programs steer.
     pub(super) steering: Option<Arc<Steering>>,
     pub(super) steering_status: SteeringStatus,
-    /// Keeps the eBPF programs up to date.
-    pub(super) _follower: Option<AbortOnDropHandle<()>>,
+    /// What the guard's task shows.
+    pub(super) guard: guarding::Shown,
+    /// Keep the eBPF programs up to date.
+    pub(super) _followers: Vec<AbortOnDropHandle<()>>,
     pub(super) server: String,
     pub(super) context: String,
     pub(super) namespace: String,

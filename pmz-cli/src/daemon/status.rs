@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pmz_net::guard::GuardReport;
 use pmz_net::session::Networks;
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,20 @@ pub struct SteeringStatus {
     pub pool: Vec<IpNet>,
 }
 
+/// What drops junk before the tunnel's UDP socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardStatus {
+    /// The interface that is guarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// What it has counted.
+    #[serde(default)]
+    pub counts: GuardReport,
+}
+
 /// What went wrong last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -157,6 +172,9 @@ pub struct Status {
     /// What decides which packets enter the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steering: Option<SteeringStatus>,
+    /// What drops junk before the tunnel's UDP socket, once there is UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardStatus>,
     /// The cluster's networks, and how the agent knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Networks>,

@@ -7,6 +7,7 @@ use pmz_net::device::Offloads;
 use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
+use super::guard::{GuardRequest, Guarded};
 use super::steering::{SteerReply, SteerRequest};
 
 /// The largest message either way, in bytes of JSON.
@@ -108,6 +109,8 @@ pub enum Request {
     RestoreResolvConf,
     /// Something for the eBPF programs on the TUN.
     Steer(SteerRequest),
+    /// Something for the guard before the tunnel's UDP socket.
+    Guard(GuardRequest),
 }
 
 /// What comes back when it worked.
@@ -143,6 +146,8 @@ pub enum Reply {
     },
     /// From the eBPF programs on the TUN.
     Steer(SteerReply),
+    /// From the guard.
+    Guard(Guarded),
 }
 
 /// What comes back when it did not.

@@ -7,6 +7,7 @@
 //! itself, and goes.
 
 mod client;
+mod guard;
 pub mod launch;
 mod message;
 mod resolv;
@@ -19,6 +20,7 @@ mod validate;
 mod wire;
 
 pub use client::{HelperClient, HelperError, PreviousResolver, Tun};
+pub use guard::{AHEAD, GuardRequest, Guarded};
 pub use message::{Answer, Claim, Family, MAX_MESSAGE, Refusal, Reply, Request};
 pub use resolv::PutBack;
 pub use runtime::Paths;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pmz_net::route::Netlink;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::guard::Guarder;
 use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
 use super::runtime::{Paths, Runtime};
@@ -74,6 +75,7 @@ fn failed(verb: &str, paths: &Paths, error: &std::io::Error) -> Refusal {
 struct Helper {
     netlink: Netlink,
     steerer: Steerer,
+    guarder: Guarder,
     tunnel: Option<Tunnel>,
     resolv: ResolvConf,
     sockets: Allowance,
@@ -121,6 +123,7 @@ impl Helper {
         Ok(Self {
             netlink,
             steerer: Steerer::default(),
+            guarder: Guarder::default(),
             tunnel: None,
             resolv,
             sockets,
@@ -222,6 +225,9 @@ impl Helper {
                 }
                 let socket =
                     sockets::open_udp(family).map_err(|e| open_error("a UDP socket", &e))?;
+                self.guarder
+                    .opened(&socket)
+                    .map_err(|e| open_error("a UDP socket", &e))?;
                 Ok(Parcel {
                     reply: Reply::Socket,
                     descriptors: vec![socket],
@@ -273,6 +279,11 @@ impl Helper {
                 self.steerer
                     .handle(tunnel.name(), request)
                     .map(Parcel::from)
+            }
+            Request::Guard(request) => {
+                let (netlink, user) = (&self.netlink, self.owner);
+                let reply = self.guarder.handle(netlink, user, request).await?;
+                Ok(reply.into())
             }
             Request::RestoreResolvConf => {
                 self.resolv

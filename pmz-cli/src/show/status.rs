@@ -70,6 +70,14 @@ pub fn text(status: &Status, style: Style) -> String {
         }
         rows.push(("Steering", told));
     }
+    if let Some(guard) = &status.guard {
+        let told = match (&guard.device, &guard.missing) {
+            (Some(device), _) => format!("XDP on {device}"),
+            (None, Some(why)) => format!("none: {why}"),
+            (None, None) => "none".to_owned(),
+        };
+        rows.push(("Guard", told));
+    }
     if let Some(Networks { services, pods }) = &status.networks {
         rows.push((
             "Networks",

@@ -94,9 +94,9 @@ fn send(socket: &UdpSocket, to: SocketAddr, rate: u64, stop: &AtomicBool, sent: 
     }
 }
 
-/// Gbit/s of one TCP connection through the tunnel, from the client to the agent.
-fn throughput(lab: &Lab) -> f64 {
-    let at = SocketAddr::new(AGENT.into(), 80);
+/// Gbit/s of one TCP connection from the client to this address of the agent's.
+fn throughput(lab: &Lab, to: IpAddr) -> f64 {
+    let at = SocketAddr::new(to, 80);
     let listener = lab.agent.run(|| TcpListener::bind(at)).unwrap();
     let mut near = lab.client.run(|| TcpStream::connect(at)).unwrap();
     let (mut far, _) = listener.accept().unwrap();
@@ -146,7 +146,7 @@ fn cell(mode: Option<GuardMode>, junk: Junk, rate: u64) -> (f64, f64) {
         _ => lab.neighbour.v4(),
     };
     let flood = (junk != Junk::None).then(|| Flood::new(&lab, to, rate));
-    let speed = throughput(&lab);
+    let speed = throughput(&lab, AGENT.into());
     drop(sink);
     (speed, flood.map_or(0.0, |flood| flood.rate()))
 }
@@ -185,5 +185,25 @@ fn a_tunnel_under_a_flood() {
                 median(speeds)
             );
         }
+    }
+}
+
+/// Without a tunnel: what else comes by the interface.
+#[test]
+#[ignore = "a measurement"]
+fn other_traffic_of_a_guarded_interface() {
+    need_root!();
+    let modes = [None, Some(GuardMode::Native), Some(GuardMode::Generic)];
+    let mut all = modes.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (mode, speeds) in modes.iter().zip(&mut all) {
+            let lab = Lab::new();
+            let attach = |mode| lab.agent.run(|| Guard::attach_as(ETH, PORT, mode));
+            let _guard = mode.map(|mode| attach(mode).unwrap());
+            speeds.push(throughput(&lab, lab.agent.v4()));
+        }
+    }
+    for (mode, speeds) in modes.iter().zip(all) {
+        println!("guard {mode:?}: {:.1} Gbit/s of plain TCP", median(speeds));
     }
 }
