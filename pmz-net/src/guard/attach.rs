@@ -38,13 +38,15 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Guards UDP datagrams to `port` that arrive by an interface of the calling thread's network namespace. Until
-    /// peers are added, only handshake initiations pass.
+    /// Guards UDP datagrams to `port` that arrive by an interface of the calling thread's network namespace: in the
+    /// driver where that can and gains by it, else behind it. Until peers are added, only handshake initiations pass.
+    ///
+    /// A network card that gets a native program may start anew, and be off the net for a second or more.
     ///
     /// # Errors
     /// [`GuardError`] tells what is missing or in the way.
     pub fn attach(device: &str, port: u16) -> Result<Self, GuardError> {
-        if link::header(device)? == ETHERNET {
+        if link::header(device)? == ETHERNET && !link::is_veth(device) {
             match Self::attach_as(device, port, GuardMode::Native) {
                 // What drivers say that can't, or not with this MTU, these queues, this offload: anything.
                 Err(GuardError::Ebpf(SteerError::Attach { .. })) => {}

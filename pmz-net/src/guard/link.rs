@@ -27,33 +27,67 @@ pub(super) fn header(device: &str) -> Result<u32, GuardError> {
     }
 }
 
+/// Whether the interface is one end of a veth pair, which is what a pod has.
+///
+/// With a native program at one end, the kernel cuts super-packets before they enter the pair (`veth_fix_features` in
+/// drivers/net/veth.c), which costs the tunnel, and everything else on the interface, more than junk does.
+pub(super) fn is_veth(device: &str) -> bool {
+    // linux/ethtool.h: ETHTOOL_GDRVINFO, `struct ethtool_drvinfo`, and where the driver's name stands in it.
+    const COMMAND: u32 = 3;
+    const SIZE: usize = 196;
+    const DRIVER: std::ops::Range<usize> = 4..36;
+    let mut info = [0_u8; SIZE];
+    info[..4].copy_from_slice(&COMMAND.to_ne_bytes());
+    let Ok(mut request) = named(device) else {
+        return false;
+    };
+    request.ifr_ifru.ifru_data = info.as_mut_ptr().cast();
+    // Who can't tell is none.
+    ask(device, libc::SIOCETHTOOL, &mut request).is_ok() && info[DRIVER].starts_with(b"veth\0")
+}
+
 /// netdevice(7), SIOCGIFHWADDR.
 fn kind(device: &str) -> Result<u16, GuardError> {
-    let unknown = || GuardError::Ebpf(SteerError::NoDevice(device.to_owned()));
+    let mut request = named(device)?;
+    ask(device, libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: that request fills this part of the union.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
+/// A request about the interface of this name.
+fn named(device: &str) -> Result<libc::ifreq, GuardError> {
     // SAFETY: plain data, of which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let name = device.as_bytes();
     // One byte stays zero and ends it.
     if name.is_empty() || name.len() >= request.ifr_name.len() {
-        return Err(unknown());
+        return Err(unknown(device));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name) {
         *to = from.cast_signed() as libc::c_char;
     }
+    Ok(request)
+}
+
+fn ask(device: &str, what: libc::Ioctl, request: &mut libc::ifreq) -> Result<(), GuardError> {
     let socket = UdpSocket::bind(("127.0.0.1", 0))
         .or_else(|_| UdpSocket::bind(("::1", 0)))
         .map_err(|error| failed(device, &error))?;
-    // SAFETY: the descriptor is open, and the kernel writes within the structure.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &mut request) };
+    // SAFETY: the descriptor is open, and the kernel writes within the structure, and within what it points to where
+    // that is part of the request.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), what, request) };
     if result < 0 {
         let error = io::Error::last_os_error();
         return Err(match error.raw_os_error() {
-            Some(libc::ENODEV) => unknown(),
+            Some(libc::ENODEV) => unknown(device),
             _ => failed(device, &error),
         });
     }
-    // SAFETY: that request fills this part of the union.
-    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+    Ok(())
+}
+
+fn unknown(device: &str) -> GuardError {
+    GuardError::Ebpf(SteerError::NoDevice(device.to_owned()))
 }
 
 fn failed(device: &str, error: &io::Error) -> GuardError {

@@ -145,6 +145,14 @@ fn a_tun_is_guarded_too() {
 }
 
 #[test]
+fn a_pods_interface_is_guarded_behind_the_driver() {
+    need_root!();
+    let lab = Lab::new();
+    let guard = lab.agent.run(|| Guard::attach(ETH, PORT)).unwrap();
+    assert_eq!(guard.mode(), GuardMode::Generic);
+}
+
+#[test]
 fn an_interface_with_another_xdp_program_is_left_alone() {
     need_root!();
     let lab = Lab::new();
