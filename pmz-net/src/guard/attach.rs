@@ -148,7 +148,11 @@ pub(super) fn load(link_header: u32, port: u16) -> Result<(Ebpf, &'static str), 
     }
 }
 
-fn try_load(link_header: u32, port: u16, name: &'static str) -> Result<Ebpf, SteerError> {
+pub(super) fn try_load(
+    link_header: u32,
+    port: u16,
+    name: &'static str,
+) -> Result<Ebpf, SteerError> {
     let globals = [(LINK_HEADER, link_header), (PORT, u32::from(port))];
     let mut programs = open(&globals, &OTHERS)?;
     program(&mut programs, name)?

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use pmz_xdp_types::guard::PROGRAM_OLD;
 
-use super::attach::{load, program};
+use super::attach::{load, program, try_load};
 use super::link::{ETHERNET, PLAIN};
 use super::{GuardError, GuardMaps};
 use crate::steer::SteerError;
 use crate::steer::error::chain;
+use crate::steer::load::with_memory;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -36,8 +38,19 @@ impl GuardTrial {
     /// # Errors
     /// As [`super::Guard::attach`].
     pub fn load(port: u16, ethernet: bool, joined: bool) -> Result<Self, GuardError> {
-        let link_header = if ethernet { ETHERNET } else { PLAIN };
-        let (mut programs, name) = load(link_header, port)?;
+        Self::of(load(link_header(ethernet), port)?, joined)
+    }
+
+    /// As [`GuardTrial::load`], the one for kernels before 5.18 on any. It needs CAP_PERFMON, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_old(port: u16, ethernet: bool, joined: bool) -> Result<Self, GuardError> {
+        let programs = with_memory(|| try_load(link_header(ethernet), port, PROGRAM_OLD))?;
+        Self::of((programs, PROGRAM_OLD), joined)
+    }
+
+    fn of((mut programs, name): (Ebpf, &'static str), joined: bool) -> Result<Self, GuardError> {
         let maps = GuardMaps::take(&mut programs, joined)?;
         Ok(Self {
             maps,
@@ -81,4 +94,8 @@ impl GuardTrial {
             duration: result.duration,
         })
     }
+}
+
+fn link_header(ethernet: bool) -> u32 {
+    if ethernet { ETHERNET } else { PLAIN }
 }

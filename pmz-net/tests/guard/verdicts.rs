@@ -124,6 +124,15 @@ fn a_receiver_that_no_peer_is_is_dropped() {
 fn what_is_not_for_the_tunnel_passes_and_is_not_counted() {
     need_root!();
     let mut guard = guard();
+    let frames = not_ours();
+    for (number, frame) in frames.iter().enumerate() {
+        assert!(guard.judge(frame, 1).unwrap().passed, "{number}");
+    }
+    assert_eq!(guard.maps().report().unwrap(), GuardReport::default());
+}
+
+/// What is not for the tunnel's port, or can't be known to be.
+fn not_ours() -> Vec<Vec<u8>> {
     let junk = [0xee; 60];
     let v4 = packet(LAPTOP, PORT, &junk);
     let v6 = packet(LAPTOP6, PORT, &junk);
@@ -158,10 +167,41 @@ fn what_is_not_for_the_tunnel_passes_and_is_not_counted() {
         let header = whole.len() - junk.len();
         frames.extend((14..header).map(|length| whole[..length].to_vec()));
     }
-    for (number, frame) in frames.iter().enumerate() {
-        assert!(guard.judge(frame, 1).unwrap().passed, "{number}");
+    frames
+}
+
+#[test]
+fn the_twin_for_older_kernels_judges_alike() {
+    need_root!();
+    let junk = [
+        message(0, 64),
+        message(5, 148),
+        message(1, 149),
+        to_receiver(2, 91, OURS),
+        to_receiver(4, 31, OURS),
+        to_receiver(4, 64, 9 << 8),
+        [to_receiver(2, 92, OURS), to_receiver(4, 84, OURS)].concat(),
+        message(1, 148).repeat(3),
+    ];
+    let mut frames = not_ours();
+    for payload in good().iter().chain(&junk) {
+        for source in [LAPTOP, LAPTOP6] {
+            let packet = packet(source, PORT, payload);
+            frames.push(ethernet(&packet, &[]));
+            frames.push(ethernet(&packet, &[0x8100]));
+        }
+        let packet = packet(LAPTOP6, PORT, payload);
+        frames.push(ethernet(&extended(&extended(&packet, 60), 0), &[]));
     }
-    assert_eq!(guard.maps().report().unwrap(), GuardReport::default());
+    for is_joined in [false, true] {
+        let mut new = with_peer(GuardTrial::load(PORT, true, is_joined).unwrap());
+        let mut old = with_peer(GuardTrial::load_old(PORT, true, is_joined).unwrap());
+        for frame in &frames {
+            let judged = [&mut new, &mut old].map(|it| it.judge(frame, 1).unwrap().passed);
+            assert_eq!(judged[0], judged[1], "{frame:?}");
+        }
+        assert_eq!(new.maps().report().unwrap(), old.maps().report().unwrap());
+    }
 }
 
 #[test]

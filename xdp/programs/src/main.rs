@@ -2,8 +2,8 @@
 //!
 //! At the TUN, packets are read and changed by the kernel's helpers only, never through pointers into them: a packet
 //! may lie in fragments, be shared, or have its headers anywhere, and helpers know it; and there is no length that
-//! an old kernel's verifier could lose track of. The guard reads by pointers, since XDP has such helpers from
-//! Linux 5.18 only.
+//! an old kernel's verifier could lose track of. XDP has such helpers from Linux 5.18 on, so that there the guard has a
+//! twin for older ones.
 
 #![no_std]
 #![no_main]

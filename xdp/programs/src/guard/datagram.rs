@@ -1,9 +1,9 @@
 //! Finding a UDP datagram in a frame.
 
-use aya_ebpf::programs::XdpContext;
 use pmz_xdp_types::Address;
 use pmz_xdp_types::guard::{V4_PREFIX, V6_PREFIX};
 
+use super::frame::Frame;
 use crate::maps::link_header;
 use crate::packet::{Ipv4, Ipv6, UDP};
 
@@ -22,33 +22,6 @@ const MAX_EXTENSIONS: usize = 3;
 const V4_MASK: u32 = (u32::MAX << (32 - V4_PREFIX)).to_be();
 const V6_MASK: u32 = (u32::MAX << (64 - V6_PREFIX)).to_be();
 
-/// The bytes that can be seen of a frame: all, or a first piece.
-pub(super) struct Frame {
-    start: usize,
-    end: usize,
-}
-
-impl Frame {
-    #[inline(always)]
-    pub(super) fn of(ctx: &XdpContext) -> Self {
-        Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
-        }
-    }
-
-    /// What stands there, if it can be seen. `T` is plain data.
-    #[inline(always)]
-    pub(super) fn read<T: Copy>(&self, offset: u32) -> Option<T> {
-        let place = self.start + offset as usize;
-        if place + size_of::<T>() > self.end {
-            return None;
-        }
-        // SAFETY: it ends before the frame does; and the verifier checks the same.
-        Some(unsafe { (place as *const T).read_unaligned() })
-    }
-}
-
 /// A UDP datagram to the tunnel's port.
 pub(super) struct Datagram {
     /// Where its payload begins.
@@ -62,7 +35,7 @@ pub(super) struct Datagram {
 impl Datagram {
     /// Looks for one. Fragments are none: who joins them is behind.
     #[inline(always)]
-    pub(super) fn find(frame: &Frame, port: u32) -> Option<Self> {
+    pub(super) fn find(frame: &impl Frame, port: u32) -> Option<Self> {
         let mut start = link_header();
         let v4 = if start == ETHERNET {
             let mut ethertype = frame.read::<u16>(12)?;
@@ -102,7 +75,7 @@ impl Datagram {
 
 /// Where UDP begins, and the source's prefix.
 #[inline(always)]
-fn udp_v4(frame: &Frame, start: u32) -> Option<(u32, Address)> {
+fn udp_v4(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
     let header = frame.read::<Ipv4>(start)?;
     let length = u32::from(header.version & 0x0f) * 4;
     // More fragments, or one behind the first.
@@ -114,7 +87,7 @@ fn udp_v4(frame: &Frame, start: u32) -> Option<(u32, Address)> {
 }
 
 #[inline(always)]
-fn udp_v6(frame: &Frame, start: u32) -> Option<(u32, Address)> {
+fn udp_v6(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
     let header = frame.read::<Ipv6>(start)?;
     if header.version[0] >> 4 != 6 {
         return None;

@@ -2,6 +2,7 @@
 //! WireGuard are dropped and counted; all else passes untouched.
 
 mod datagram;
+mod frame;
 mod rate;
 
 use aya_ebpf::Global;
@@ -14,7 +15,8 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use pmz_xdp_types::guard::{COOKIE, Config, DATA, INITIATION, MAX_PEERS, RESPONSE, count};
 
-use datagram::{Datagram, Frame};
+use datagram::Datagram;
+use frame::{Frame, Piece, Pieces};
 
 /// The tunnel's port. Set by the loader, and so a constant to the verifier.
 #[unsafe(no_mangle)]
@@ -34,24 +36,23 @@ const TYPE_RESPONSE: u32 = 2;
 const TYPE_COOKIE: u32 = 3;
 const TYPE_DATA: u32 = 4;
 
-/// Where frames lie in one piece, or the kernel can do with a program that sees the first one only.
+/// A frame may lie in several pieces, and need not be copied into one.
 #[xdp(frags)]
 pub(crate) fn pmz_guard(ctx: XdpContext) -> u32 {
-    guard(&ctx)
+    guard(&Pieces(&ctx))
 }
 
 #[xdp]
 pub(crate) fn pmz_guard_old(ctx: XdpContext) -> u32 {
-    guard(&ctx)
+    guard(&Piece::of(&ctx))
 }
 
 #[inline(always)]
-fn guard(ctx: &XdpContext) -> u32 {
-    let frame = Frame::of(ctx);
-    let Some(datagram) = Datagram::find(&frame, PMZ_GUARD_PORT.load()) else {
+fn guard(frame: &impl Frame) -> u32 {
+    let Some(datagram) = Datagram::find(frame, PMZ_GUARD_PORT.load()) else {
         return XDP_PASS;
     };
-    match judge(&frame, &datagram) {
+    match judge(frame, &datagram) {
         Ok(()) => {
             event(count::PASSED);
             XDP_PASS
@@ -76,21 +77,23 @@ fn event(reason: u32) {
 /// # Errors
 /// The reason ([`count`]) for which the datagram can't be WireGuard.
 #[inline(always)]
-fn judge(frame: &Frame, datagram: &Datagram) -> Result<(), u32> {
+fn judge(frame: &impl Frame, datagram: &Datagram) -> Result<(), u32> {
     // The shortest message of all.
     if datagram.length < DATA {
         return Err(count::LENGTH);
     }
     let flags = CONFIG.get(0).map_or(0, |config| config.flags);
-    // What is not there of so long a datagram lies in another piece, or is a lie that the kernel finds out.
+    // A length that is a lie is found out behind.
     let Some([kind, second, third]) = frame.read::<[u32; 3]>(datagram.start) else {
         return Ok(());
     };
-    let (expected, receiver) = match u32::from_le(kind) {
-        TYPE_INITIATION => (INITIATION, None),
-        TYPE_RESPONSE => (RESPONSE, Some(third)),
-        TYPE_COOKIE => (COOKIE, Some(second)),
-        TYPE_DATA => (datagram.length, Some(second)),
+    let kind = u32::from_le(kind);
+    // A receiver that is none would be a register that is not set, which the verifier lets nobody put away.
+    let (expected, receiver) = match kind {
+        TYPE_INITIATION => (INITIATION, 0),
+        TYPE_RESPONSE => (RESPONSE, third),
+        TYPE_COOKIE => (COOKIE, second),
+        TYPE_DATA => (datagram.length, second),
         // The reserved bytes are in it.
         _ => return Err(count::KIND),
     };
@@ -99,22 +102,20 @@ fn judge(frame: &Frame, datagram: &Datagram) -> Result<(), u32> {
     {
         return Err(count::LENGTH);
     }
-    match receiver {
-        Some(index) => {
-            let peer = u32::from_le(index) >> 8;
-            if flags & Config::ANY_RECEIVER == 0 && PEERS.get_ptr(peer).is_none() {
-                return Err(count::RECEIVER);
-            }
-            Ok(())
-        }
-        None => rate::admit(&datagram.source, u64::from(datagram.length / INITIATION)),
+    if kind == TYPE_INITIATION {
+        return rate::admit(&datagram.source, u64::from(datagram.length / INITIATION));
     }
+    let peer = u32::from_le(receiver) >> 8;
+    if flags & Config::ANY_RECEIVER == 0 && PEERS.get_ptr(peer).is_none() {
+        return Err(count::RECEIVER);
+    }
+    Ok(())
 }
 
 /// Whether another message begins behind the first one, as in a train of joined datagrams: their lengths are the first
 /// one's, and the last may be shorter.
 #[inline(always)]
-fn followed(frame: &Frame, datagram: &Datagram, first: u32) -> bool {
+fn followed(frame: &impl Frame, datagram: &Datagram, first: u32) -> bool {
     if datagram.length < first + DATA {
         return false;
     }
