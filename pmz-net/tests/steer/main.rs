@@ -7,6 +7,7 @@
 )]
 
 mod forwarded;
+mod kernel;
 mod limits;
 mod live;
 mod packets;
