@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::unistd::{Pid, gettid};
 use pmz_net::carrier::udp::UdpCarrier;
 use pmz_net::device::{Tun, open_tun};
 use pmz_net::engine::probe::{Answer, Probe};
@@ -29,6 +30,8 @@ pub(crate) struct End {
     answers: mpsc::Receiver<Answer>,
     udp: SocketAddr,
     stop: Stop,
+    /// Of the thread that receives datagrams.
+    receiver: Pid,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -51,9 +54,13 @@ impl End {
         let (engine, answers) = Engine::new(Tunnel::generate(), Some(carrier), local);
         engine.set_own_addresses(vec![own.into()]);
         let stop = Stop::new().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
         let receiver = {
             let (engine, stop) = (engine.clone(), stop.clone());
-            std::thread::spawn(move || inbound::run(&engine, &stop).unwrap())
+            std::thread::spawn(move || {
+                tell.send(gettid()).unwrap();
+                inbound::run(&engine, &stop).unwrap();
+            })
         };
         let sender = {
             let (engine, stop) = (engine.clone(), stop.clone());
@@ -64,8 +71,14 @@ impl End {
             answers,
             udp,
             stop,
+            receiver: told.recv().unwrap(),
             threads: vec![receiver, sender],
         }
+    }
+
+    /// What the receiving thread has had of a processor.
+    pub(crate) fn receiving(&self) -> Duration {
+        processor_time(self.receiver)
     }
 
     fn add(&self, other: &Self, address: Ipv4Addr) -> Arc<Peer<Paths>> {
@@ -87,6 +100,14 @@ impl Drop for End {
             }
         }
     }
+}
+
+/// What a thread of this process has had of a processor (proc_pid_schedstat(5)).
+pub(crate) fn processor_time(thread: Pid) -> Duration {
+    let path = format!("/proc/self/task/{thread}/schedstat");
+    let text = std::fs::read_to_string(path).unwrap();
+    let nanos = text.split_whitespace().next().unwrap();
+    Duration::from_nanos(nanos.parse().unwrap())
 }
 
 /// A tunnel between two machines. It ends when dropped.

@@ -10,9 +10,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::unistd::gettid;
 use pmz_net::guard::{Guard, GuardMode};
 
-use crate::ends::{AGENT, Ends};
+use crate::ends::{AGENT, Ends, processor_time};
 use crate::frames::{PORT, to_receiver};
 use crate::net::{ETH, Lab};
 use crate::skip::need_root;
@@ -205,5 +206,62 @@ fn other_traffic_of_a_guarded_interface() {
     }
     for (mode, speeds) in modes.iter().zip(all) {
         println!("guard {mode:?}: {:.1} Gbit/s of plain TCP", median(speeds));
+    }
+}
+
+/// Processor time for each datagram of junk, which tells more than throughput where others use the machine, too: at the
+/// sender, whose processor on veth does all that is done before the socket, and in the thread behind the socket.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_datagram_of_junk_costs() {
+    need_root!();
+    const NUMBER: u64 = 300_000;
+    for mode in [None, Some(GuardMode::Native), Some(GuardMode::Generic)] {
+        let (mut sending, mut receiving, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let lab = Lab::new();
+            let mut ends = Ends::new((&lab.client, lab.client.v4()), (&lab.agent, lab.agent.v4()));
+            let _guard = mode.map(|mode| {
+                let attach = || Guard::attach_as(ETH, PORT, mode);
+                let mut guard = lab.agent.run(attach).unwrap();
+                guard.add_peer(ends.client_id).unwrap();
+                guard
+            });
+            assert!(ends.answers());
+            let bind = || UdpSocket::bind((lab.neighbour.v4(), 0));
+            let socket = lab.neighbour.run(bind).unwrap();
+            let to = SocketAddr::new(lab.agent.v4(), PORT);
+            let (before, begun) = (ends.agent.receiving(), Instant::now());
+            let (sent, sender) = std::thread::scope(|scope| {
+                let flood = scope.spawn(|| {
+                    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+                    let before = processor_time(gettid());
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| {
+                            while sent.load(Ordering::Relaxed) < NUMBER {
+                                std::thread::sleep(Duration::from_millis(5));
+                            }
+                            stop.store(true, Ordering::Relaxed);
+                        });
+                        send(&socket, to, u64::from(u32::MAX), &stop, &sent);
+                    });
+                    let used = processor_time(gettid()) - before;
+                    (sent.load(Ordering::Relaxed), used)
+                });
+                flood.join().unwrap()
+            });
+            rates.push(sent as f64 / begun.elapsed().as_secs_f64());
+            // What has come before is done with.
+            assert!(ends.answers());
+            let each = |time: Duration| time.as_nanos() as f64 / sent as f64;
+            sending.push(each(sender));
+            receiving.push(each(ends.agent.receiving() - before));
+        }
+        println!(
+            "guard {mode:?}: {:.0} ns at the sender, {:.0} ns behind the socket, at {:.0}/s",
+            median(sending),
+            median(receiving),
+            median(rates)
+        );
     }
 }
