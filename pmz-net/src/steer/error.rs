@@ -22,7 +22,10 @@ pub enum SteerError {
     #[error("this kernel has no eBPF: it was built without CONFIG_BPF_SYSCALL")]
     NoBpf,
     /// The process may not load programs.
-    #[error("no right to load eBPF programs: that needs root, or CAP_BPF and CAP_NET_ADMIN ({0})")]
+    #[error(
+        "no right to load eBPF programs: that needs root, or CAP_BPF and CAP_NET_ADMIN, on older kernels also \
+         CAP_PERFMON and CAP_SYS_RESOURCE ({0})"
+    )]
     Permission(#[source] io::Error),
     /// The process may, the machine's policy says no.
     #[error("this kernel is locked down ({mode}) and loads no eBPF programs ({source})")]
@@ -153,13 +156,27 @@ impl SteerError {
                 io_error,
                 verifier_log,
             } if !matches!(cause, Some(libc::EPERM | libc::ENOSYS)) && !too_old() => {
-                Self::Rejected {
-                    program,
-                    log: last_lines(&verifier_log.to_string()),
-                    source: io_error,
-                }
+                let capable = holds(SYS_ADMIN) || holds(PERFMON);
+                Self::rejected(program, io_error, &verifier_log.to_string(), capable)
             }
             error => Self::by_cause(cause, || chain(&error)),
+        }
+    }
+
+    /// `capable` is whether the process has CAP_PERFMON. Without it, older verifiers refuse what newer ones have
+    /// learnt to allow: 6.1, and not 6.12, a byte written over a number that was put aside on the stack.
+    fn rejected(program: &'static str, source: io::Error, log: &str, capable: bool) -> Self {
+        if !capable && source.raw_os_error() == Some(libc::EACCES) {
+            let words = last_lines(log, 2);
+            return Self::Permission(io::Error::new(
+                source.kind(),
+                format!("{source}; the kernel's verifier, of {program}: {words}"),
+            ));
+        }
+        Self::Rejected {
+            program,
+            log: last_lines(log, LOG_LINES),
+            source,
         }
     }
 
@@ -235,11 +252,19 @@ fn chosen_mode(text: &str) -> Option<String> {
     (mode != "none").then(|| mode.to_owned())
 }
 
+/// Numbers of capabilities (linux/capability.h).
+const NET_ADMIN: u8 = 12;
+const SYS_ADMIN: u8 = 21;
+const PERFMON: u8 = 38;
+const BPF: u8 = 39;
+
 /// Whether the process has what loading and attaching need: then it is not for want of rights that it can't.
 fn has_rights() -> bool {
-    const NET_ADMIN: u64 = 1 << 12;
-    const SYS_ADMIN: u64 = 1 << 21;
-    const BPF: u64 = 1 << 39;
+    holds(SYS_ADMIN) || holds(NET_ADMIN) && holds(BPF)
+}
+
+/// Whether the process has this capability.
+fn holds(capability: u8) -> bool {
     let Ok(status) = fs::read_to_string("/proc/self/status") else {
         return false;
     };
@@ -248,12 +273,12 @@ fn has_rights() -> bool {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
         .unwrap_or(0);
-    effective & SYS_ADMIN != 0 || effective & (NET_ADMIN | BPF) == NET_ADMIN | BPF
+    effective & 1 << capability != 0
 }
 
-fn last_lines(log: &str) -> String {
+fn last_lines(log: &str, count: usize) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 #[cfg(test)]
@@ -263,12 +288,12 @@ mod tests {
     #[test]
     fn of_a_verifiers_log_the_end_is_kept() {
         let log: String = (0..100).map(|n| format!("line {n}\n\n")).collect();
-        let kept = last_lines(&log);
+        let kept = last_lines(&log, LOG_LINES);
         assert!(
             kept.starts_with("line 88\n") && kept.ends_with("line 99"),
             "{kept}"
         );
-        assert_eq!(last_lines(""), "");
+        assert_eq!(last_lines("", LOG_LINES), "");
     }
 
     #[test]
@@ -288,6 +313,27 @@ mod tests {
         );
         assert_eq!(chosen_mode("[none] integrity confidentiality\n"), None);
         assert_eq!(chosen_mode(""), None);
+    }
+
+    #[test]
+    fn a_rejection_that_a_capability_would_have_spared_is_one_of_rights() {
+        let rejected = |code, capable| {
+            let log =
+                "66: (73) *(u8 *)(r10 -198) = r1\nattempt to corrupt spilled pointer on stack\n";
+            SteerError::rejected(
+                "pmz_steer",
+                io::Error::from_raw_os_error(code),
+                log,
+                capable,
+            )
+        };
+        let SteerError::Permission(source) = rejected(libc::EACCES, false) else {
+            panic!("not one of rights")
+        };
+        assert!(source.to_string().contains("spilled pointer"), "{source}");
+        for other in [rejected(libc::EACCES, true), rejected(libc::E2BIG, false)] {
+            assert!(matches!(other, SteerError::Rejected { .. }), "{other}");
+        }
     }
 
     #[test]
