@@ -35,8 +35,7 @@ ip rule add to 10.96.0.0/16 lookup 700 priority 900
 ";
 
 /// The kernel adds the route of an IPv6 address when it has found that nobody else has it (RFC 4862, 5.4).
-const SETTLED: &str =
-    "for i in $(seq 100); do ip -6 address show tentative | grep -q inet6 || exit 0; sleep 0.1; done; exit 1";
+const SETTLED: &str = "for i in $(seq 100); do ip -6 address show tentative | grep -q inet6 || exit 0; sleep 0.1; done; exit 1";
 
 const DUMP: &str = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all";
 
