@@ -13,7 +13,7 @@ use super::link::{self, ETHERNET};
 use super::{GuardError, GuardMaps, GuardReport};
 use crate::steer::SteerError;
 use crate::steer::error::os_error;
-use crate::steer::load::{open, with_memory};
+use crate::steer::load::{open, program, with_memory};
 use crate::tunnel::PeerId;
 
 /// Maps of the same object that are steering's.
@@ -64,7 +64,7 @@ impl Guard {
         let (mut programs, name) = load(link::header(device)?, port)?;
         // In place before the program is.
         let maps = GuardMaps::take(&mut programs, mode == GuardMode::Generic)?;
-        let program = program(&mut programs, name)?;
+        let program: &mut Xdp = program(&mut programs, name)?;
         let aya_mode = match mode {
             GuardMode::Native => XdpMode::Driver,
             GuardMode::Generic => XdpMode::Skb,
@@ -155,18 +155,8 @@ pub(super) fn try_load(
 ) -> Result<Ebpf, SteerError> {
     let globals = [(LINK_HEADER, link_header), (PORT, u32::from(port))];
     let mut programs = open(&globals, &OTHERS)?;
-    program(&mut programs, name)?
+    program::<Xdp>(&mut programs, name)?
         .load()
         .map_err(|error| SteerError::verifying(name, error))?;
     Ok(programs)
-}
-
-pub(super) fn program<'a>(
-    programs: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut Xdp, SteerError> {
-    programs
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| SteerError::Load(format!("the object has no program {name}")))
 }

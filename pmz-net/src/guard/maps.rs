@@ -1,5 +1,6 @@
 //! What the guard goes by, and what it has counted.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use aya::Ebpf;
@@ -111,20 +112,20 @@ impl GuardMaps {
         &mut self,
         sources: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), GuardError> {
-        let wanted: std::collections::HashSet<Address> = sources
+        let wanted: HashSet<Address> = sources
             .into_iter()
             .map(prefix)
             .take(types::MAX_KNOWN as usize)
             .collect();
-        let had: Vec<Address> = self
+        let had: HashSet<Address> = self
             .known
             .keys()
             .collect::<Result<_, MapError>>()
             .map_err(|error| SteerError::reading(types::KNOWN, &error))?;
-        for gone in had.iter().filter(|key| !wanted.contains(key)) {
+        for gone in had.difference(&wanted) {
             missing_is_fine(types::KNOWN, self.known.remove(gone))?;
         }
-        for new in wanted.iter().filter(|key| !had.contains(key)) {
+        for new in wanted.difference(&had) {
             self.known
                 .insert(new, 0, 0)
                 .map_err(|error| SteerError::writing(types::KNOWN, &error))?;

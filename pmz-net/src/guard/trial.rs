@@ -6,12 +6,12 @@ use aya::Ebpf;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use pmz_xdp_types::guard::PROGRAM_OLD;
 
-use super::attach::{load, program, try_load};
+use super::attach::{load, try_load};
 use super::link::{ETHERNET, PLAIN};
 use super::{GuardError, GuardMaps};
 use crate::steer::SteerError;
 use crate::steer::error::chain;
-use crate::steer::load::with_memory;
+use crate::steer::load::{program, with_memory};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

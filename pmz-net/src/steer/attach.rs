@@ -3,7 +3,7 @@
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcError};
-use aya::programs::{ProgramError, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use pmz_xdp_types::{RETURN, STEER};
 
 use super::error::os_error;
@@ -156,7 +156,7 @@ impl Failure {
 /// First of all programs at the device: those behind ours see what passes, as it goes into the tunnel.
 fn attach_tcx(programs: &mut Ebpf, device: &str) -> Result<(), Failure> {
     for (name, place) in PLACES {
-        program(programs, name)
+        program::<SchedClassifier>(programs, name)
             .map_err(Failure::Other)?
             .attach_with_options(device, place, TcAttachOptions::TcxOrder(LinkOrder::first()))
             .map_err(Failure::Kernel)?;
@@ -183,7 +183,7 @@ fn attach_clsact(programs: &mut Ebpf, device: &str) -> Result<(), SteerError> {
             priority: 1,
             ..NlOptions::default()
         };
-        program(programs, name)?
+        program::<SchedClassifier>(programs, name)?
             .attach_with_options(device, place, TcAttachOptions::Netlink(options))
             .map_err(|error| SteerError::attaching(device, &error))?;
     }

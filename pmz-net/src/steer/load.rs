@@ -1,6 +1,6 @@
 //! Loading the programs, and limits that stand in the way.
 
-use aya::programs::SchedClassifier;
+use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pmz_xdp_types::{LINK_HEADER, RETURN, STEER, guard};
@@ -28,7 +28,7 @@ pub(super) fn load(link_header: u32) -> Result<Loaded, SteerError> {
 fn try_load(link_header: u32) -> Result<Loaded, SteerError> {
     let mut programs = open(&[(LINK_HEADER, link_header)], &OTHERS)?;
     for name in [STEER, RETURN] {
-        program(&mut programs, name)?
+        program::<SchedClassifier>(&mut programs, name)?
             .load()
             .map_err(|error| SteerError::verifying(name, error))?;
     }
@@ -62,11 +62,14 @@ pub(crate) fn with_memory<T>(
     }
 }
 
-/// One of the programs.
-pub(super) fn program<'a>(
+/// One of the programs, as what it is.
+pub(crate) fn program<'a, P>(
     programs: &'a mut Ebpf,
     name: &'static str,
-) -> Result<&'a mut SchedClassifier, SteerError> {
+) -> Result<&'a mut P, SteerError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
     programs
         .program_mut(name)
         .and_then(|program| program.try_into().ok())

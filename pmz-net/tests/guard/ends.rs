@@ -16,8 +16,9 @@ use pmz_net::route::Netlink;
 use pmz_net::tunnel::{Peer, PeerId, Tunnel};
 use tokio::sync::mpsc;
 
+use crate::common::namespace::give;
 use crate::frames::PORT;
-use crate::net::{Machine, give};
+use crate::net::Machine;
 
 const MTU: u16 = 1420;
 /// Within the tunnel.

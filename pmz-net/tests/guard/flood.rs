@@ -13,10 +13,10 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use nix::unistd::gettid;
 use pmz_net::guard::{Guard, GuardMode};
 
+use crate::common::skip::need_root;
 use crate::ends::{AGENT, Ends, processor_time};
 use crate::frames::{PORT, to_receiver};
 use crate::net::{ETH, Lab};
-use crate::skip::need_root;
 
 const TIME: Duration = Duration::from_millis(1500);
 const ROUNDS: usize = 5;
@@ -43,7 +43,10 @@ impl Flood {
         );
         let thread = {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            std::thread::spawn(move || send(&socket, SocketAddr::new(to, PORT), rate, &stop, &sent))
+            let to = SocketAddr::new(to, PORT);
+            std::thread::spawn(move || {
+                send(&socket, to, rate, &sent, |_| stop.load(Ordering::Relaxed));
+            })
         };
         Self {
             stop,
@@ -68,18 +71,29 @@ impl Drop for Flood {
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, rate: u64, stop: &AtomicBool, sent: &AtomicU64) {
+/// Sends until `enough` says so of the number sent.
+fn send(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    rate: u64,
+    sent: &AtomicU64,
+    enough: impl Fn(u64) -> bool,
+) {
     // As long as a tunnel's acknowledgements, and to a receiver that nobody is.
     let junk = to_receiver(4, 96, 0xdead_0000);
     let buffers = vec![[std::io::IoSlice::new(&junk)]; BATCH];
     let addresses = vec![Some(SockaddrStorage::from(to)); BATCH];
     let mut headers = MultiHeaders::preallocate(BATCH, None);
     let begun = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
         let done = sent.load(Ordering::Relaxed);
+        if enough(done) {
+            return;
+        }
         if done > due {
             let ahead = Duration::from_secs_f64((done - due) as f64 / rate as f64);
+            // The rate is kept by the clock.
             std::thread::sleep(ahead.min(Duration::from_millis(1)));
             continue;
         }
@@ -232,24 +246,13 @@ fn what_a_datagram_of_junk_costs() {
             let socket = lab.neighbour.run(bind).unwrap();
             let to = SocketAddr::new(lab.agent.v4(), PORT);
             let (before, begun) = (ends.agent.receiving(), Instant::now());
-            let (sent, sender) = std::thread::scope(|scope| {
-                let flood = scope.spawn(|| {
-                    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-                    let before = processor_time(gettid());
-                    std::thread::scope(|scope| {
-                        scope.spawn(|| {
-                            while sent.load(Ordering::Relaxed) < NUMBER {
-                                std::thread::sleep(Duration::from_millis(5));
-                            }
-                            stop.store(true, Ordering::Relaxed);
-                        });
-                        send(&socket, to, u64::from(u32::MAX), &stop, &sent);
-                    });
-                    let used = processor_time(gettid()) - before;
-                    (sent.load(Ordering::Relaxed), used)
-                });
-                flood.join().unwrap()
+            let flood = std::thread::spawn(move || {
+                let sent = AtomicU64::new(0);
+                send(&socket, to, u64::MAX, &sent, |sent| sent >= NUMBER);
+                // It began with this thread.
+                (sent.into_inner(), processor_time(gettid()))
             });
+            let (sent, sender) = flood.join().unwrap();
             rates.push(sent as f64 / begun.elapsed().as_secs_f64());
             // What has come before is done with.
             assert!(ends.answers());

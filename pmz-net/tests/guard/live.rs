@@ -3,16 +3,16 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use nix::sched::{CloneFlags, unshare};
 use pmz_net::device::{Tun, open_tun};
 use pmz_net::guard::{Guard, GuardError, GuardMode};
 use pmz_net::packet::VNET_HDR_LEN;
 use pmz_net::route::Netlink;
 
+use crate::common::namespace::Namespace;
+use crate::common::skip::need_root;
 use crate::ends::{AGENT, Ends};
 use crate::frames::{LAPTOP, PORT, message, packet, to_receiver};
 use crate::net::{ETH, Lab};
-use crate::skip::need_root;
 
 const BYTES: usize = 8 << 20;
 
@@ -118,29 +118,21 @@ fn without_a_guard_junk_comes_as_far_as_the_engine() {
 #[test]
 fn a_tun_is_guarded_too() {
     need_root!();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let opened = open_tun("tun0").unwrap();
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(async {
-                    let netlink = Netlink::open().unwrap();
-                    netlink.bring_up(opened.index, 1500).await.unwrap();
-                });
-            let tun = Tun::new(opened.fd).unwrap();
-            let guard = Guard::attach("tun0", PORT).unwrap();
-            assert_eq!(guard.mode(), GuardMode::Generic);
-            for payload in [message(1, 148), vec![0xee; 64], to_receiver(4, 64, 1 << 8)] {
-                let mut frame = vec![0; VNET_HDR_LEN];
-                frame.extend(packet(LAPTOP, PORT, &payload));
-                tun.send(&frame).unwrap();
-            }
-            let report = guard.report().unwrap();
-            assert_eq!((report.passed, report.kind, report.receiver), (1, 1, 1));
-        });
+    let machine = Namespace::new();
+    machine.block_on(async || {
+        let opened = open_tun("tun0").unwrap();
+        let netlink = Netlink::open().unwrap();
+        netlink.bring_up(opened.index, 1500).await.unwrap();
+        let tun = Tun::new(opened.fd).unwrap();
+        let guard = Guard::attach("tun0", PORT).unwrap();
+        assert_eq!(guard.mode(), GuardMode::Generic);
+        for payload in [message(1, 148), vec![0xee; 64], to_receiver(4, 64, 1 << 8)] {
+            let mut frame = vec![0; VNET_HDR_LEN];
+            frame.extend(packet(LAPTOP, PORT, &payload));
+            tun.send(&frame).unwrap();
+        }
+        let report = guard.report().unwrap();
+        assert_eq!((report.passed, report.kind, report.receiver), (1, 1, 1));
     });
 }
 

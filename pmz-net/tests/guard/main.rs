@@ -6,12 +6,12 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod ends;
 mod flood;
 mod frames;
 mod live;
 mod net;
-#[path = "../steer/skip.rs"]
-mod skip;
 mod traces;
 mod verdicts;

@@ -1,18 +1,12 @@
 //! That nothing is left behind.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
 use pmz_net::guard::{Guard, GuardError};
 use pmz_net::steer::SteerError;
 
+use crate::common::holder::{hold, while_held};
+use crate::common::skip::need_root;
 use crate::frames::PORT;
 use crate::net::{ETH, Lab, Machine};
-use crate::skip::need_root;
-
-/// Set for a child that is to attach the guard and to wait for its end.
-const HOLD: &str = "PMZ_TEST_GUARD_HOLD";
-const READY: &str = "attached";
 
 /// Whether an XDP program is at the interface: there is room for one.
 fn is_occupied(machine: &Machine) -> bool {
@@ -36,39 +30,15 @@ fn dropping_it_takes_the_program_away() {
 #[test]
 #[ignore = "the process that the next test kills"]
 fn hold_until_killed() {
-    if std::env::var_os(HOLD).is_none() {
-        return;
-    }
-    let _guard = Guard::attach(ETH, PORT).unwrap();
-    println!("{READY}");
-    let _ = std::io::stdin().read_line(&mut String::new());
+    hold(|| Guard::attach(ETH, PORT).unwrap());
 }
 
 #[test]
 fn a_process_that_is_killed_leaves_no_program_at_the_interface() {
     need_root!();
     let lab = Lab::new();
-    let mut child = lab.agent.run(|| {
-        Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "traces::hold_until_killed",
-                "--nocapture",
-                "--ignored",
-            ])
-            .env(HOLD, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    });
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
-    let held = is_occupied(&lab.agent);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(ready, "the child did not attach");
-    assert!(held);
+    let look = || is_occupied(&lab.agent);
+    assert!(while_held(&lab.agent, "traces::hold_until_killed", look));
     assert!(!is_occupied(&lab.agent));
 }
 

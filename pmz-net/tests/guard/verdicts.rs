@@ -6,8 +6,8 @@ use aya::programs::loaded_programs;
 use pmz_net::guard::{GUARD_PROGRAMS, GuardReport, GuardTrial};
 use pmz_net::tunnel::PeerId;
 
+use crate::common::skip::{need_root, skipped};
 use crate::frames::{LAPTOP, LAPTOP6, PORT, ethernet, extended, message, packet, to_receiver};
-use crate::skip::{need_root, skipped};
 
 /// A receiver index of the one peer, 7.
 const OURS: u32 = 7 << 8 | 0x91;

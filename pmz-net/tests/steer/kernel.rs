@@ -6,8 +6,8 @@ use nix::sched::{CloneFlags, unshare};
 use pmz_net::device::open_tun;
 use pmz_net::steer::{Attachment, Steering};
 
+use crate::common::skip::need_root;
 use crate::scene::{DEVICE, Side};
-use crate::skip::need_root;
 
 /// Major and minor of the running kernel.
 fn version() -> (u32, u32) {

@@ -6,8 +6,8 @@ use pmz_net::steer::{
     MAX_TARGETS, PrefixKind, SteerError, Target, TargetChange, TrialPacket, Verdict,
 };
 
+use crate::common::skip::need_root;
 use crate::packets::udp;
-use crate::skip::need_root;
 use crate::trial::Bench;
 
 fn address(first: u8, number: usize) -> IpAddr {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use pmz_net::steer::{Attachment, PrefixKind, Steering};
 
+use crate::common::skip::need_root;
 use crate::scene::{DEVICE, Side, Wire};
-use crate::skip::need_root;
 use crate::sockets::{SOON, at, attached, cluster, error_after_sending, put, set_up};
 use crate::trial::{ip, steered};
 

@@ -6,6 +6,8 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod forwarded;
 mod kernel;
 mod limits;
@@ -13,7 +15,6 @@ mod live;
 mod packets;
 mod refusals;
 mod scene;
-mod skip;
 mod sockets;
 mod speed;
 mod stand_ins;

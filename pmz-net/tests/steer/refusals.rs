@@ -3,11 +3,11 @@
 use pmz_net::steer::{PrefixKind, Verdict};
 use smoltcp::wire::{TcpPacket, TcpSeqNumber};
 
+use crate::common::skip::need_root;
 use crate::packets::{
     ACK, ACKNOWLEDGEMENT, FIN, RST, SEQUENCE, SOURCE_PORT, SYN, around, echo, icmp,
     port_unreachable, seen, tcp, udp, v4_fragment, v6_fragment, with_hop_by_hop,
 };
-use crate::skip::need_root;
 use crate::trial::{Bench, ip};
 
 /// A machine, a service without endpoints, and an address that no service has, in both families.

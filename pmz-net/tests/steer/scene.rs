@@ -1,15 +1,13 @@
 //! Network namespaces with a TUN each, and the wire between two TUNs.
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::eventfd::EventFd;
 use pmz_net::device::{Tun, open_tun};
 use pmz_net::packet::checksum::{complete, transport_ok, v4_header_ok};
@@ -17,6 +15,7 @@ use pmz_net::packet::ip::IpView;
 use pmz_net::packet::{VNET_HDR_LEN, VnetHdr};
 use pmz_net::route::Netlink;
 
+use crate::common::namespace::Namespace;
 use crate::trial::ip;
 
 /// The device's name, in each namespace.
@@ -26,45 +25,31 @@ pub(crate) const MACHINE: [&str; 2] = ["10.8.0.2", "fd00:8::2"];
 
 /// A network namespace with a TUN in it, and the TUN's other end.
 pub(crate) struct Side {
-    namespace: OwnedFd,
+    namespace: Namespace,
     tun: Arc<Tun>,
 }
 
 impl Side {
     /// The device has these addresses; packets to these prefixes go through it.
     pub(crate) fn new(addresses: &[&str], routes: &[&str]) -> Self {
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-                    let namespace = File::open("/proc/thread-self/ns/net").unwrap().into();
-                    let tun = open_tun(DEVICE).unwrap();
-                    tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                        .unwrap()
-                        .block_on(async {
-                            let netlink = Netlink::open().unwrap();
-                            netlink.bring_up(1, 65_535).await.unwrap();
-                            netlink.bring_up(tun.index, 1400).await.unwrap();
-                            for address in addresses {
-                                netlink.add_address(tun.index, ip(address)).await.unwrap();
-                            }
-                            for route in routes {
-                                netlink
-                                    .add_route(tun.index, route.parse().unwrap(), None)
-                                    .await
-                                    .unwrap();
-                            }
-                        });
-                    Self {
-                        namespace,
-                        tun: Arc::new(Tun::new(tun.fd).unwrap()),
-                    }
-                })
-                .join()
-                .unwrap()
-        })
+        let namespace = Namespace::new();
+        let tun = namespace.run(|| open_tun(DEVICE).unwrap());
+        namespace.block_on(|| async {
+            let netlink = Netlink::open().unwrap();
+            netlink.bring_up(1, 65_535).await.unwrap();
+            netlink.bring_up(tun.index, 1400).await.unwrap();
+            for address in addresses {
+                netlink.add_address(tun.index, ip(address)).await.unwrap();
+            }
+            for route in routes {
+                let to = route.parse().unwrap();
+                netlink.add_route(tun.index, to, None).await.unwrap();
+            }
+        });
+        Self {
+            namespace,
+            tun: Arc::new(Tun::new(tun.fd).unwrap()),
+        }
     }
 
     /// A machine whose packets to the usual prefixes go through the device.
@@ -82,22 +67,13 @@ impl Side {
         )
     }
 
-    pub(crate) fn namespace(&self) -> &OwnedFd {
+    pub(crate) fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
     /// Runs `f` inside.
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                setns(self.namespace.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
-                f()
-            });
-            match thread.join() {
-                Ok(value) => value,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        self.namespace.run(f)
     }
 
     /// The next packet that has left by the device, without its virtio-net header, if one comes within the time.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use pmz_net::steer::{PrefixKind, Steering, Target, TargetChange, TrialPacket};
 
+use crate::common::skip::need_root;
 use crate::packets::{ACK, tcp};
 use crate::scene::{DEVICE, Side, Wire};
-use crate::skip::need_root;
 use crate::trial::{Bench, ip, steered};
 
 const REAL: &str = "10.96.0.10";

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::common::skip::need_root;
 use crate::scene::{MACHINE, Side, Wire};
-use crate::skip::need_root;
 use crate::sockets::{
     FAMILIES, SOON, TEN_MEGABYTES, at, cluster, error_after_sending, pattern, put, remapped, within,
 };

@@ -1,17 +1,13 @@
 //! That nothing is left behind.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use pmz_net::steer::{Attachment, PROGRAMS, SteerError, Steering};
 
+use crate::common::holder::{hold, while_held};
+use crate::common::skip::{need_root, skipped};
 use crate::scene::{DEVICE, Side};
-use crate::skip::{need_root, skipped};
-
-/// Set for a child that is to attach the programs and to wait for its end.
-const HOLD: &str = "PMZ_TEST_STEER_HOLD";
-const READY: &str = "attached";
 
 /// Names of the programs at the device by tcx.
 fn at_device(side: &Side) -> Vec<String> {
@@ -83,12 +79,7 @@ fn filters_of_a_former_run_are_replaced_and_dropping_takes_ours_away() {
 #[test]
 #[ignore = "the process that the next test kills"]
 fn hold_until_killed() {
-    if std::env::var_os(HOLD).is_none() {
-        return;
-    }
-    let _steering = Steering::attach(DEVICE).unwrap();
-    println!("{READY}");
-    let _ = std::io::stdin().read_line(&mut String::new());
+    hold(|| Steering::attach(DEVICE).unwrap());
 }
 
 #[test]
@@ -101,26 +92,8 @@ fn a_process_that_is_killed_leaves_no_program_at_the_device() {
         return;
     }
     drop(probe);
-    let mut child = machine.run(|| {
-        Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "traces::hold_until_killed",
-                "--nocapture",
-                "--ignored",
-            ])
-            .env(HOLD, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    });
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
-    let held = at_device(&machine);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(ready, "the child did not attach");
+    let look = || at_device(&machine);
+    let held = while_held(machine.namespace(), "traces::hold_until_killed", look);
     assert_eq!(held, PROGRAMS);
     assert!(at_device(&machine).is_empty());
 }

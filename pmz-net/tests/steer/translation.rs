@@ -2,11 +2,11 @@
 
 use pmz_net::steer::Verdict;
 
+use crate::common::skip::need_root;
 use crate::packets::{
     ACK, FIN, SYN, around, checksum, echo, extended, icmp, port_unreachable, seen, tcp, udp,
     v4_fragment, v6_fragment, with_hop_by_hop,
 };
-use crate::skip::need_root;
 use crate::trial::{Bench, ip};
 
 /// The machine, a stand-in, and what it stands for, in both families.

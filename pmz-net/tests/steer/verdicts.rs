@@ -2,8 +2,8 @@
 
 use pmz_net::steer::{PrefixKind, SteerError, Target, TargetChange, TrialPacket, Verdict, Volume};
 
+use crate::common::skip::need_root;
 use crate::packets::{ACK, SYN, around, echo, extended, tcp, udp, v4_fragment};
-use crate::skip::need_root;
 use crate::trial::{Bench, ip, steered};
 
 const LAPTOP: &str = "10.8.0.2";

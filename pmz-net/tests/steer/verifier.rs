@@ -3,7 +3,7 @@
 use aya::programs::loaded_programs;
 use pmz_net::steer::{PROGRAMS, Trial};
 
-use crate::skip::need_root;
+use crate::common::skip::need_root;
 
 /// The limit is a million (BPF_COMPLEXITY_LIMIT_INSNS). Older verifiers see fewer states as equal and need
 /// more, and it is time that `pmz up` waits for.

@@ -41,7 +41,7 @@ pub(crate) fn allowed() -> bool {
 /// Leaves the test where it can't run.
 macro_rules! need_root {
     () => {
-        if !crate::skip::allowed() {
+        if !crate::common::skip::allowed() {
             return;
         }
     };

@@ -1,0 +1,5 @@
+//! What the tests of eBPF programs share.
+
+pub(crate) mod holder;
+pub(crate) mod namespace;
+pub(crate) mod skip;
