@@ -15,19 +15,15 @@ pub(super) use server::Guarder;
 /// the next one must get through before the helper could be told.
 pub const AHEAD: u32 = 16;
 
-/// What the daemon may ask of the guard. It guards the port of the UDP socket that the helper opened last.
+/// Guards the port of the UDP socket that the helper opened last, at the interface by which the route to the agent
+/// leads, from now on and instead of any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum GuardRequest {
-    /// Guards the interface by which the route to the agent leads, from now on and instead of any other.
-    Lead {
-        /// The agent's address by UDP.
-        toward: IpAddr,
-        /// The agent's number as a peer: this one, and [`AHEAD`] behind it, are let through.
-        peer: u32,
-    },
-    /// What was counted, and where.
-    Report,
+#[serde(deny_unknown_fields)]
+pub struct GuardRequest {
+    /// The agent's address by UDP.
+    pub toward: IpAddr,
+    /// The agent's number as a peer: this one, and [`AHEAD`] behind it, are let through.
+    pub peer: u32,
 }
 
 /// Where the guard is, and what it has counted since the helper began.

@@ -51,17 +51,14 @@ impl Guarder {
         Ok(())
     }
 
-    /// Does what is asked, for packets of that user.
+    /// Does what is asked, for packets of that user, and tells where the guard is and what it has counted.
     pub(in super::super) async fn handle(
         &mut self,
         netlink: &Netlink,
         user: u32,
         request: GuardRequest,
     ) -> Result<Reply, Refusal> {
-        match request {
-            GuardRequest::Lead { toward, peer } => self.lead(netlink, user, toward, peer).await?,
-            GuardRequest::Report => {}
-        }
+        self.lead(netlink, user, request).await?;
         let now = self.place.as_ref().map(|place| place.guard.report());
         let now = now.transpose().map_err(refusal)?.unwrap_or_default();
         Ok(Reply::Guard(Guarded {
@@ -74,8 +71,7 @@ impl Guarder {
         &mut self,
         netlink: &Netlink,
         user: u32,
-        toward: IpAddr,
-        peer: u32,
+        GuardRequest { toward, peer }: GuardRequest,
     ) -> Result<(), Refusal> {
         let Some(port) = self.port else {
             return Err(Refusal::Invalid {
