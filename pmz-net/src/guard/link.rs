@@ -46,8 +46,8 @@ pub(super) fn is_veth(device: &str) -> bool {
     ask(device, libc::SIOCETHTOOL, &mut request).is_ok() && info[DRIVER].starts_with(b"veth\0")
 }
 
-/// netdevice(7), SIOCGIFHWADDR.
-fn kind(device: &str) -> Result<u16, GuardError> {
+/// The interface's type (linux/if_arp.h), by netdevice(7), SIOCGIFHWADDR.
+pub(crate) fn kind(device: &str) -> Result<u16, GuardError> {
     let mut request = named(device)?;
     ask(device, libc::SIOCGIFHWADDR, &mut request)?;
     // SAFETY: that request fills this part of the union.

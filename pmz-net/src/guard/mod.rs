@@ -11,7 +11,7 @@
 
 mod attach;
 mod error;
-mod link;
+pub(crate) mod link;
 mod maps;
 mod trial;
 

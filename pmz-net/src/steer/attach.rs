@@ -6,6 +6,7 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcError};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use pmz_xdp_types::{RETURN, STEER};
 
+use super::divert::{Diversion, DivertedDevice, Diverter};
 use super::error::os_error;
 use super::load::{Loaded, load, program};
 use super::maps::SteerMaps;
@@ -26,8 +27,9 @@ const PLACES: [(&str, TcAttachType); 2] = [
 pub struct Steering {
     maps: SteerMaps,
     how: Attachment,
+    diverter: Diverter,
     /// Its links are what holds the programs at the device.
-    _programs: Ebpf,
+    programs: Ebpf,
 }
 
 impl Steering {
@@ -74,7 +76,8 @@ impl Steering {
         Self {
             maps: loaded.maps,
             how,
-            _programs: loaded.programs,
+            diverter: Diverter::default(),
+            programs: loaded.programs,
         }
     }
 
@@ -105,6 +108,35 @@ impl Steering {
     /// As there.
     pub fn set_complete(&mut self, complete: bool) -> Result<(), SteerError> {
         self.maps.set_complete(complete)
+    }
+
+    /// Diverts what prefixes steer from these devices and no others into the TUN. At devices that had the program and
+    /// are not named, or are gone, it is no more; a device of the name that has come since gets it.
+    ///
+    /// Has to be called again within [`super::LEASE`], or filters ([`Attachment::Clsact`]) let everything pass.
+    ///
+    /// # Errors
+    /// If a map can't be written. What goes wrong with a device is told beside its name.
+    pub fn divert(
+        &mut self,
+        diversion: &Diversion,
+        devices: &[String],
+    ) -> Result<Vec<DivertedDevice>, SteerError> {
+        self.diverter.follow(
+            &mut self.programs,
+            &mut self.maps,
+            self.how,
+            diversion,
+            devices,
+        )
+    }
+
+    /// See [`SteerMaps::set_carriers`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_carriers(&mut self, cookies: &[u64]) -> Result<(), SteerError> {
+        self.maps.set_carriers(cookies)
     }
 
     /// See [`SteerMaps::traffic`].

@@ -114,6 +114,16 @@ pub enum SteerError {
     },
 }
 
+impl SteerError {
+    /// The program does not get to the device, for this reason.
+    pub(super) fn attach(device: &str, reason: impl std::fmt::Display) -> Self {
+        Self::Attach {
+            device: device.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// An error with all that stands behind it, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -13,15 +13,20 @@ use pmz_xdp_types::{Address, Config};
 
 use super::error::os_error;
 use super::slots::{Slot, Slots};
-use super::{PrefixKind, SteerError, SteeredPrefix, Target, TargetChange, address};
+use super::{
+    Diversion, LinkKind, PrefixKind, SteerError, SteeredPrefix, Target, TargetChange, address,
+};
 
 /// What the programs go by and what they count.
 pub struct SteerMaps {
     config: Array<MapData, Config>,
+    flags: u32,
     prefixes: LpmTrie<MapData, Address, types::Prefix>,
     pub(super) prefix_volumes: PerCpuArray<MapData, types::Volume>,
     targets: HashMap<MapData, Address, types::Target>,
     origins: HashMap<MapData, Address, Address>,
+    diverts: HashMap<MapData, u32, types::Divert>,
+    carriers: HashMap<MapData, u64, u32>,
     pub(super) traffic: PerCpuHashMap<MapData, Address, types::Traffic>,
     pub(super) counts: PerCpuArray<MapData, u64>,
     pub(super) slots: Slots,
@@ -32,10 +37,13 @@ impl SteerMaps {
     pub(super) fn take(programs: &mut Ebpf) -> Result<Self, SteerError> {
         let mut maps = Self {
             config: typed(programs, types::CONFIG)?,
+            flags: 0,
             prefixes: typed(programs, types::PREFIXES)?,
             prefix_volumes: typed(programs, types::PREFIX_VOLUMES)?,
             targets: typed(programs, types::TARGETS)?,
             origins: typed(programs, types::ORIGINS)?,
+            diverts: typed(programs, types::DIVERTS)?,
+            carriers: typed(programs, types::CARRIERS)?,
             traffic: typed(programs, types::TRAFFIC)?,
             counts: typed(programs, types::COUNTS)?,
             slots: Slots::default(),
@@ -211,10 +219,72 @@ impl SteerMaps {
     /// # Errors
     /// If the map can't be written.
     pub fn set_complete(&mut self, complete: bool) -> Result<(), SteerError> {
-        let flags = if complete { Config::COMPLETE } else { 0 };
+        let complete = if complete { Config::COMPLETE } else { 0 };
+        self.set_flags(self.flags & !Config::COMPLETE | complete)
+    }
+
+    fn set_flags(&mut self, flags: u32) -> Result<(), SteerError> {
         self.config
             .set(0, Config { flags }, 0)
-            .map_err(|error| SteerError::writing(types::CONFIG, &error))
+            .map_err(|error| SteerError::writing(types::CONFIG, &error))?;
+        self.flags = flags;
+        Ok(())
+    }
+
+    /// Diverts from the device of this index, whose packets lie like that, until the clock of `bpf_ktime_get_ns`
+    /// shows that many nanoseconds; or ends it.
+    ///
+    /// # Errors
+    /// If a map can't be written, or there are more than [`super::MAX_DEVICES`].
+    pub fn set_diversion(
+        &mut self,
+        device: u32,
+        diversion: Option<(&Diversion, LinkKind, u64)>,
+    ) -> Result<(), SteerError> {
+        let Some((diversion, link, until)) = diversion else {
+            return missing_is_fine(types::DIVERTS, self.diverts.remove(&device));
+        };
+        let of = |v4: bool| {
+            let own = diversion.addresses.iter().find(|own| own.is_ipv4() == v4);
+            own.map_or(Ok(Address::default()), |own| address::key(*own))
+        };
+        let value = types::Divert {
+            v4: of(true)?,
+            v6: of(false)?,
+            until,
+            tun: diversion.tun,
+            mtu: diversion.mtu,
+            link: match link {
+                LinkKind::Bare => types::Divert::BARE,
+                LinkKind::Ethernet => types::Divert::ETHERNET,
+                LinkKind::OneWay => types::Divert::ONE_WAY,
+            },
+            reserved: 0,
+        };
+        // Who comes back is looked for before the first one leaves.
+        if self.flags & Config::DIVERTING == 0 {
+            self.set_flags(self.flags | Config::DIVERTING)?;
+        }
+        self.diverts
+            .insert(device, value, 0)
+            .map_err(|error| SteerError::writing(types::DIVERTS, &error))
+    }
+
+    /// Sockets (`SO_COOKIE`) whose datagrams are never diverted, instead of those before: they carry the tunnel.
+    ///
+    /// # Errors
+    /// If the map can't be written, or there are too many.
+    pub fn set_carriers(&mut self, cookies: &[u64]) -> Result<(), SteerError> {
+        for cookie in cookies {
+            self.carriers
+                .insert(cookie, 1, 0)
+                .map_err(|error| SteerError::writing(types::CARRIERS, &error))?;
+        }
+        let known: Vec<u64> = self.carriers.keys().filter_map(Result::ok).collect();
+        for cookie in known.iter().filter(|known| !cookies.contains(known)) {
+            missing_is_fine(types::CARRIERS, self.carriers.remove(cookie))?;
+        }
+        Ok(())
     }
 }
 

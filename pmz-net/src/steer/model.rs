@@ -120,6 +120,12 @@ pub struct Refusals {
     pub unknown: u64,
     /// The service has no endpoints.
     pub no_endpoints: u64,
+    /// Diverted, and told from another flow by its source address only.
+    #[serde(default)]
+    pub collided: u64,
+    /// Diverted, and larger than the tunnel takes: answered so that it comes again in smaller pieces.
+    #[serde(default)]
+    pub too_big: u64,
 }
 
 /// What the programs have counted since they were attached.

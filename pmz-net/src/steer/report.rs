@@ -59,6 +59,8 @@ impl SteerMaps {
             refusals: Refusals {
                 unknown: count(count::UNKNOWN)?,
                 no_endpoints: count(count::NO_ENDPOINTS)?,
+                collided: count(count::COLLIDED)?,
+                too_big: count(count::TOO_BIG)?,
             },
             untracked: count(count::UNTRACKED)?,
         })
@@ -74,7 +76,7 @@ impl SteerMaps {
 }
 
 /// Nanoseconds by the clock that `bpf_ktime_get_ns` reads.
-fn now() -> Result<u64, SteerError> {
+pub(super) fn now() -> Result<u64, SteerError> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_err(|error| SteerError::Load(format!("read the clock: {error}")))?;
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, programs::TestRunResult};
-use pmz_xdp_types::{RETURN, STEER};
+use pmz_xdp_types::{DIVERT, RETURN, STEER};
 
 use super::SteerError;
-use super::load::{Loaded, load};
+use super::load::{Loaded, load, program};
 use super::maps::SteerMaps;
 
 /// The kernel makes a frame of what it is given, and takes 14 bytes of Ethernet off it before the program runs,
@@ -43,7 +43,7 @@ pub enum Verdict {
     Pass,
     /// It is dropped.
     Drop,
-    /// It goes back to where it came from.
+    /// It goes back to where it came from; or, diverted, into the tunnel, and out of it to its device.
     TurnBack,
 }
 
@@ -64,7 +64,10 @@ impl Trial {
     /// # Errors
     /// As [`super::Steering::attach`].
     pub fn load() -> Result<Self, SteerError> {
-        let Loaded { programs, maps } = load(ETHERNET as u32)?;
+        let Loaded { mut programs, maps } = load(ETHERNET as u32)?;
+        program(&mut programs, DIVERT)?
+            .load()
+            .map_err(|error| SteerError::verifying(DIVERT, error))?;
         Ok(Self { maps, programs })
     }
 
@@ -88,6 +91,15 @@ impl Trial {
     /// As there.
     pub fn returning(&self, packet: TrialPacket<'_>, repeat: u32) -> Result<Outcome, SteerError> {
         self.run(RETURN, packet, repeat)
+    }
+
+    /// As [`Trial::steer`], of a packet that would leave by another device, an Ethernet one: the loopback device, as
+    /// the kernel has it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn divert(&self, packet: TrialPacket<'_>, repeat: u32) -> Result<Outcome, SteerError> {
+        self.run(DIVERT, packet, repeat)
     }
 
     fn run(

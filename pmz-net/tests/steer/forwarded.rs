@@ -17,7 +17,7 @@ const BRIDGE: [&str; 2] = ["172.17.0.1", "fd00:17::1"];
 const CONTAINER: [&str; 2] = ["172.17.0.2", "fd00:17::2"];
 
 /// A container of the machine's.
-fn container(machine: &Side) -> Side {
+pub(crate) fn container(machine: &Side) -> Side {
     let container = Side::new(&[], &[]);
     machine
         .namespace()

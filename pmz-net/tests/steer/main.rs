@@ -8,6 +8,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod diverted;
+
 mod forwarded;
 mod kernel;
 mod limits;

@@ -9,6 +9,7 @@
 #![no_main]
 
 mod count;
+mod divert;
 mod guard;
 mod maps;
 mod packet;

@@ -5,8 +5,8 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
 use pmz_xdp_types::{
-    Address, Config, Flow, MAX_FLOWS, MAX_TARGETS, PREFIX_SLOTS, Prefix, Target, Traffic, Volume,
-    count,
+    Address, Config, Divert, Diverted, Exchange, Flow, MAX_CARRIERS, MAX_DIVERTED, MAX_DIVERTS,
+    MAX_FLOWS, MAX_TARGETS, PREFIX_SLOTS, Prefix, Target, Traffic, Volume, count,
 };
 
 /// Bytes before the IP header. Set by the loader, and so a constant to the verifier.
@@ -50,3 +50,15 @@ pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count
 
 #[map(name = "PMZ_STRANGERS")]
 pub(crate) static STRANGERS: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map(name = "PMZ_DIVERTS")]
+pub(crate) static DIVERTS: HashMap<u32, Divert> =
+    HashMap::with_max_entries(MAX_DIVERTS, BPF_F_NO_PREALLOC);
+
+#[map(name = "PMZ_DIVERTED")]
+pub(crate) static DIVERTED: LruHashMap<Exchange, Diverted> =
+    LruHashMap::with_max_entries(MAX_DIVERTED, 0);
+
+#[map(name = "PMZ_CARRIERS")]
+pub(crate) static CARRIERS: HashMap<u64, u32> =
+    HashMap::with_max_entries(MAX_CARRIERS, BPF_F_NO_PREALLOC);

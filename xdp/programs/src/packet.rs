@@ -8,6 +8,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SCTP: u8 = 132;
 pub(crate) const UDP_LITE: u8 = 136;
 
 const HOP_BY_HOP: u8 = 0;
@@ -90,6 +91,8 @@ pub(crate) struct Packet {
     /// What stands there, unless it is a later fragment.
     pub(crate) protocol: u8,
     pub(crate) part: Part,
+    /// Of a packet in fragments, where the word or half-word stands that is the same in all of them; else 0.
+    pub(crate) fragment: u32,
     pub(crate) source: Address,
     pub(crate) destination: Address,
 }
@@ -115,12 +118,14 @@ fn parse_v4(skb: Skb, start: u32) -> Result<Packet, u32> {
         return Err(count::MALFORMED);
     }
     let later = header.fragment & 0x1fff_u16.to_be() != 0;
+    let more = header.fragment & 0x2000_u16.to_be() != 0;
     Ok(Packet {
         v4: true,
         start,
         transport: start + length,
         protocol: header.protocol,
         part: if later { Part::Later } else { Part::First },
+        fragment: if later || more { start + 4 } else { 0 },
         source: Address::v4(header.source),
         destination: Address::v4(header.destination),
     })
@@ -135,6 +140,7 @@ fn parse_v6(skb: Skb, start: u32) -> Result<Packet, u32> {
         return Err(count::MALFORMED);
     }
     let mut part = Part::First;
+    let mut fragment = 0;
     let mut protocol = header.next;
     let mut transport = start + 40;
     for _ in 0..MAX_EXTENSIONS {
@@ -152,6 +158,7 @@ fn parse_v6(skb: Skb, start: u32) -> Result<Packet, u32> {
             FRAGMENT => {
                 let extension: [u8; 4] = skb.load(transport).map_err(malformed)?;
                 protocol = extension[0];
+                fragment = transport + 4;
                 transport += 8;
                 if extension[2] != 0 || extension[3] & 0xf8 != 0 {
                     part = Part::Later;
@@ -167,6 +174,7 @@ fn parse_v6(skb: Skb, start: u32) -> Result<Packet, u32> {
         transport,
         protocol,
         part,
+        fragment,
         source,
         destination,
     })

@@ -30,21 +30,63 @@ const V6_WORDS: usize = 10;
 /// The count for which it is dropped without an answer.
 #[inline(always)]
 pub(crate) fn refuse(skb: Skb, packet: &Packet, reason: u32) -> Result<i32, u32> {
+    refusal(skb, packet)?;
+    counters::event(reason);
+    skb.set_mark(ANSWER_MARK);
+    turned_back(skb)
+}
+
+/// Makes the answer of it that refuses it.
+///
+/// # Errors
+/// As [`refuse`].
+#[inline(always)]
+pub(crate) fn refusal(skb: Skb, packet: &Packet) -> Result<(), u32> {
     if packet.part == Part::Later || !unicast(packet) {
         return Err(count::UNANSWERABLE);
     }
     if packet.protocol == TCP {
-        reset(skb, packet)?;
+        reset(skb, packet)
     } else {
-        unreachable(skb, packet)?;
+        unreachable(skb, packet)
     }
-    counters::event(reason);
-    skb.set_mark(ANSWER_MARK);
+}
+
+/// Makes the answer of it that asks for smaller packets (RFC 1191, RFC 8201).
+///
+/// # Errors
+/// As [`refuse`].
+#[inline(always)]
+pub(crate) fn too_big(skb: Skb, packet: &Packet, mtu: u32) -> Result<(), u32> {
+    if packet.part == Part::Later || !unicast(packet) || is_icmp_error(skb, packet) {
+        return Err(count::UNANSWERABLE);
+    }
+    let head = if packet.v4 {
+        [3, 4, 0, 0]
+    } else {
+        [2, 0, 0, 0]
+    };
+    put_unreachable(skb, packet, head, mtu.to_be()).map_err(|_| count::FAILED)
+}
+
+/// Back in by the device that it was about to leave by.
+///
+/// # Errors
+/// As [`refuse`].
+#[inline(always)]
+pub(crate) fn turned_back(skb: Skb) -> Result<i32, u32> {
     let verdict = skb.turn_back();
     if verdict == TC_ACT_SHOT as i32 {
         return Err(count::FAILED);
     }
     Ok(verdict)
+}
+
+#[inline(always)]
+fn is_icmp_error(skb: Skb, packet: &Packet) -> bool {
+    packet
+        .icmp_type(skb)
+        .is_some_and(|icmp_type| packet.is_icmp_error(icmp_type))
 }
 
 /// Whether both ends are single hosts (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
@@ -117,9 +159,7 @@ fn put_reset(skb: Skb, packet: &Packet, words: &[u32; 5]) -> Result<(), Refused>
 /// RFC 792, RFC 4443 section 3.1: of a datagram the port is unreachable, of all else the host.
 #[inline(always)]
 fn unreachable(skb: Skb, packet: &Packet) -> Result<(), u32> {
-    if let Some(icmp_type) = packet.icmp_type(skb)
-        && packet.is_icmp_error(icmp_type)
-    {
+    if is_icmp_error(skb, packet) {
         return Err(count::UNANSWERABLE);
     }
     let datagram = matches!(packet.protocol, UDP | UDP_LITE);
@@ -129,11 +169,12 @@ fn unreachable(skb: Skb, packet: &Packet) -> Result<(), u32> {
         (false, true) => [1, 4, 0, 0],
         (false, false) => [1, 3, 0, 0],
     };
-    put_unreachable(skb, packet, head).map_err(|_| count::FAILED)
+    put_unreachable(skb, packet, head, 0).map_err(|_| count::FAILED)
 }
 
+/// `rest` is the second word, as it lies in packets.
 #[inline(always)]
-fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4]) -> Result<(), Refused> {
+fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4], rest: u32) -> Result<(), Refused> {
     let wanted = packet.transport - packet.start + 8;
     let quoted = wanted.min(packet.len(skb)).min(MAX_QUOTED);
     let mut room = MaybeUninit::uninit();
@@ -147,13 +188,13 @@ fn put_unreachable(skb: Skb, packet: &Packet, head: [u8; 4]) -> Result<(), Refus
     put_header(skb, packet, protocol, length)?;
     // What the quotation does not fill is zero and adds nothing.
     let mut total = sum(quotation, 0);
-    total = sum(&[u32::from_ne_bytes(head)], total);
+    total = sum(&[u32::from_ne_bytes(head), rest], total);
     if !packet.v4 {
         total = sum(&[pseudo_sum(packet, ICMPV6, length)], total);
     }
     let [a, b] = fold(total).to_ne_bytes();
     let [kind, code, ..] = head;
-    skb.store(transport, &[u32::from_ne_bytes([kind, code, a, b]), 0])?;
+    skb.store(transport, &[u32::from_ne_bytes([kind, code, a, b]), rest])?;
     skb.store_from(transport + 8, quotation, quoted)
 }
 

@@ -7,8 +7,8 @@ use aya_ebpf::bindings::{
     __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
 };
 use aya_ebpf::helpers::{
-    bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_csum_diff, bpf_get_socket_cookie, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 
 /// A helper refused: the offset is outside of the packet, or memory was short.
@@ -202,11 +202,46 @@ impl Skb {
         if refused == 0 { Ok(()) } else { Err(Refused) }
     }
 
+    /// Puts zeroes before the packet, of which there may be none: a frame for a device that wants one.
+    #[inline(always)]
+    pub(crate) fn extend_head(self, length: u32) -> Result<(), Refused> {
+        // SAFETY: takes no pointers but the context.
+        let refused = unsafe { bpf_skb_change_head(self.0, length, 0) };
+        if refused == 0 { Ok(()) } else { Err(Refused) }
+    }
+
+    /// The index of the device whose hook this is.
+    #[inline(always)]
+    pub(crate) fn device(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// What tells the socket that sent the packet from all others; 0 where there is none.
+    #[inline(always)]
+    pub(crate) fn socket(self) -> u64 {
+        // SAFETY: takes no pointers but the context.
+        unsafe { bpf_get_socket_cookie(self.0.cast()) }
+    }
+
     /// The verdict that sends the packet into the ingress of the device that it was about to leave by.
     #[inline(always)]
     pub(crate) fn turn_back(self) -> i32 {
-        // SAFETY: as above; the helper takes integers.
-        unsafe { bpf_redirect((*self.0).ifindex, BPF_F_INGRESS as u64) as i32 }
+        self.receive_at(self.device())
+    }
+
+    /// The verdict by which a device receives the packet.
+    #[inline(always)]
+    pub(crate) fn receive_at(self, device: u32) -> i32 {
+        // SAFETY: the helper takes integers.
+        unsafe { bpf_redirect(device, BPF_F_INGRESS as u64) as i32 }
+    }
+
+    /// The verdict by which the packet leaves by another device. For one without Ethernet the kernel takes that off.
+    #[inline(always)]
+    pub(crate) fn leave_by(self, device: u32) -> i32 {
+        // SAFETY: the helper takes integers.
+        unsafe { bpf_redirect(device, 0) as i32 }
     }
 }
 

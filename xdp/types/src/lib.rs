@@ -10,6 +10,8 @@ pub mod guard;
 pub const STEER: &str = "pmz_steer";
 /// The program at the TUN's ingress: packets from the tunnel to the machine.
 pub const RETURN: &str = "pmz_return";
+/// The program at the egress of other devices: what they would take of the steered prefixes goes to the TUN.
+pub const DIVERT: &str = "pmz_divert";
 
 /// The read-only global with the bytes before the IP header: 0 on a TUN, 14 on Ethernet.
 pub const LINK_HEADER: &str = "PMZ_LINK_HEADER";
@@ -32,6 +34,12 @@ pub const FLOWS: &str = "PMZ_FLOWS";
 pub const COUNTS: &str = "PMZ_COUNTS";
 /// How many entries of [`TRAFFIC`] were made for addresses without a target, at index 0.
 pub const STRANGERS: &str = "PMZ_STRANGERS";
+/// A device's index, to the [`Divert`] that holds there.
+pub const DIVERTS: &str = "PMZ_DIVERTS";
+/// [`Exchange`] to [`Diverted`]; forgets what was not used for the longest time.
+pub const DIVERTED: &str = "PMZ_DIVERTED";
+/// Cookies of sockets that carry the tunnel itself: what they send is never diverted into it.
+pub const CARRIERS: &str = "PMZ_CARRIERS";
 
 /// Prefixes that can be steered by at a time.
 pub const MAX_PREFIXES: u32 = 1024;
@@ -44,6 +52,12 @@ pub const MAX_TARGETS: u32 = 65_536;
 pub const MAX_STRANGERS: u64 = 32_768;
 /// Flows that are remembered, so that they are counted once.
 pub const MAX_FLOWS: u32 = 16_384;
+/// Devices that are diverted from at a time.
+pub const MAX_DIVERTS: u32 = 64;
+/// Flows whose own source address is remembered. The next packet that goes out brings back one that was forgotten.
+pub const MAX_DIVERTED: u32 = 16_384;
+/// Sockets that carry the tunnel.
+pub const MAX_CARRIERS: u32 = 64;
 
 /// Marks, in `skb->tc_index`, an answer on its short way from the TUN's egress to its ingress: nothing that
 /// came out of the tunnel, so nothing to count or to translate.
@@ -77,13 +91,15 @@ impl Address {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// [`Config::COMPLETE`] or nothing.
+    /// This type's constants.
     pub flags: u32,
 }
 
 impl Config {
     /// Every service is among the targets, so that another address of a [`Prefix::SERVICES`] has none.
     pub const COMPLETE: u32 = 1;
+    /// There are diverted flows, or were.
+    pub const DIVERTING: u32 = 2;
 }
 
 /// What is done with the addresses of a prefix.
@@ -162,6 +178,75 @@ pub struct Flow {
     pub protocol: u32,
 }
 
+/// What holds at a device that is diverted from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Divert {
+    /// The tunnel's addresses, which packets get as their source; all zeroes: nothing of that family is diverted.
+    pub v4: Address,
+    pub v6: Address,
+    /// When it ends, by `CLOCK_MONOTONIC`, in nanoseconds. A filter outlives the process that renews this.
+    pub until: u64,
+    /// The TUN's index.
+    pub tun: u32,
+    /// The TUN's MTU in bytes: what is larger has to be sent again in smaller pieces.
+    pub mtu: u32,
+    /// One of this type's constants.
+    pub link: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Divert {
+    /// Packets begin with their IP header, and come back in by the device (ARPHRD_NONE: TUN, WireGuard).
+    pub const BARE: u32 = 0;
+    /// 14 bytes of Ethernet stand before it, and are needed on the way back.
+    pub const ETHERNET: u32 = 1;
+    /// Packets begin with their IP header, and come back in by the TUN: to such a device (PPP) not every kernel can
+    /// redirect.
+    pub const ONE_WAY: u32 = 2;
+}
+
+/// What tells one diverted flow from another, once all have the tunnel's source address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    /// The cluster's end, as the machine uses it.
+    pub cluster: Address,
+    /// Both ports as they lie in what goes out; of an echo, its identifier; of fragments, theirs.
+    pub ports: u32,
+    /// The transport, and [`Exchange::FRAGMENTS`].
+    pub protocol: u32,
+}
+
+impl Exchange {
+    /// Later fragments of a packet that came from the tunnel.
+    pub const FRAGMENTS: u32 = 256;
+}
+
+/// Where a diverted flow came from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diverted {
+    /// Its own source address.
+    pub source: Address,
+    /// When its last packet passed, by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub last: u64,
+    /// The device that its last packet would have left by.
+    pub device: u32,
+    /// As [`Divert::link`], and [`Diverted::CLOSING`].
+    pub link: u32,
+    /// On Ethernet, the device's own address.
+    pub mac: [u16; 3],
+    /// Zero.
+    pub reserved: u16,
+}
+
+impl Diverted {
+    /// A FIN or RST went by.
+    pub const CLOSING: u32 = 256;
+}
+
 /// Places in [`COUNTS`].
 pub mod count {
     /// Dropped: neither IPv4 nor IPv6.
@@ -182,13 +267,19 @@ pub mod count {
     pub const NO_ENDPOINTS: u32 = 7;
     /// Passed without counting by address: the map of traffic is full.
     pub const UNTRACKED: u32 = 8;
+    /// Refused: a diverted flow that only its source address told from another one.
+    pub const COLLIDED: u32 = 9;
+    /// Answered: larger than the tunnel takes.
+    pub const TOO_BIG: u32 = 10;
     /// How many there are.
-    pub const LEN: u32 = 9;
+    pub const LEN: u32 = 11;
 }
 
 #[cfg(feature = "loader")]
 mod loader {
-    use super::{Address, Config, Flow, Prefix, Target, Traffic, Volume};
+    use super::{
+        Address, Config, Divert, Diverted, Exchange, Flow, Prefix, Target, Traffic, Volume,
+    };
 
     // SAFETY: of each: `repr(C)`, of integers only, every bit pattern valid, and without padding (asserted below).
     unsafe impl aya::Pod for Address {}
@@ -204,9 +295,18 @@ mod loader {
     unsafe impl aya::Pod for Traffic {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Divert {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Exchange {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Diverted {}
 }
 
 const _: () =
     assert!(size_of::<Address>() == 16 && size_of::<Target>() == 20 && size_of::<Prefix>() == 8);
 const _: () =
     assert!(size_of::<Volume>() == 32 && size_of::<Traffic>() == 48 && size_of::<Flow>() == 44);
+const _: () = assert!(
+    size_of::<Divert>() == 56 && size_of::<Exchange>() == 24 && size_of::<Diverted>() == 40
+);
