@@ -7,6 +7,7 @@ use std::process::ExitCode as Code;
 use std::time::Duration;
 
 use clap::Args;
+use pmz_net::route::SteerPolicy;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,12 +72,20 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
         runtime.block_on(target.load())?;
     }
     let networks = args.networks.resolve(|what| agrees(what, "Do it?"))?;
+    if networks.steer == SteerPolicy::Tc && args.ebpf == EbpfChoice::Off {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "`--steer tc` takes packets over by an eBPF program, and `--ebpf off` does without",
+            "Give one of the two",
+        ));
+    }
     let mut options = UpOptions {
         target,
         carrier: args.carrier,
         pods: !args.networks.no_pods,
         overlap: networks.overlap,
         pool: networks.pool,
+        steer: networks.steer,
         include: networks.include,
         exclude: networks.exclude,
         ebpf: args.ebpf,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
 use pmz_net::dns::Translate;
-use pmz_net::route::{Found, Kind, Plan, Wishes};
+use pmz_net::route::{Found, Kind, Plan, Wishes, outermost};
 use pmz_net::session::Welcome;
 use pmz_net::steer::{PrefixKind, SteeredPrefix};
 
 use super::board::Board;
+use super::diverting::Diverting;
 use super::names::Names;
 use super::options::EbpfChoice;
 use super::run::ConnectError;
@@ -27,6 +28,7 @@ pub(super) struct Attachment {
     helper: HelperClient,
     mirror: SharedMirror,
     wants: Wants,
+    diverting: Arc<Diverting>,
     state: tokio::sync::Mutex<State>,
     shown: parking_lot::Mutex<Shown>,
 }
@@ -62,6 +64,7 @@ impl Attachment {
     /// Nothing yet.
     pub(super) fn new(helper: HelperClient, mirror: SharedMirror, wants: Wants) -> Self {
         Self {
+            diverting: Arc::new(Diverting::new(helper.clone())),
             helper,
             mirror,
             wants,
@@ -93,6 +96,11 @@ impl Attachment {
 
     pub(super) fn shown(&self) -> Shown {
         self.shown.lock().clone()
+    }
+
+    /// What keeps packets diverted that would go elsewhere.
+    pub(super) fn diverting(&self) -> &Arc<Diverting> {
+        &self.diverting
     }
 
     /// Sets everything up for that welcome, where it is not, and shows the steps.
@@ -159,14 +167,14 @@ impl Attachment {
             }
             None => can_do_without_programs(&plan)?,
         }
-        let mut routes = plan.routes();
+        let mut routes = outermost(plan.routes().into_iter().chain(plan.diverted_routes()));
         routes.extend(&pool);
         let (gone, new) = difference(&state.routes, &routes);
         let (virtual_ones, new): (Vec<IpNet>, Vec<IpNet>) =
             new.into_iter().partition(|net| pool.contains(net));
         // The new ones first: a wider prefix that takes a narrower one's place leaves no gap.
         for (prefixes, claim) in [
-            (new, self.wants.claim()),
+            (new, self.wants.claim(&plan)),
             // Nobody uses them, but they may lie in what leads elsewhere, such as all private addresses.
             (virtual_ones, Claim::Overlapping),
         ] {
@@ -178,6 +186,9 @@ impl Attachment {
             self.helper.remove_routes(&gone).await?;
         }
         state.routes = routes;
+        let watched = self.wants.watched(&plan);
+        let places = watched.map(|prefixes| (prefixes, plan.devices.clone()));
+        self.diverting.lead(places).await?;
         let mut shown = self.shown.lock();
         shown.routes.clone_from(&state.routes);
         shown.remapped = plan.remapped.iter().map(|wanted| wanted.net).collect();
@@ -236,9 +247,9 @@ impl Attachment {
 /// What the programs are to let through: what is routed, and virtual addresses, which are as good as services' own:
 /// one that nobody has is refused.
 fn steered(plan: &Plan, pool: &[IpNet], excluded: &[IpNet]) -> Vec<SteeredPrefix> {
-    let services = plan.direct.iter().filter(|it| it.kind == Kind::Services);
+    let services = plan.unchanged().filter(|it| it.kind == Kind::Services);
     let services = services.map(|it| it.net).chain(pool.iter().copied());
-    let others = plan.direct.iter().map(|it| it.net);
+    let others = plan.unchanged().map(|it| it.net);
     let all = services
         .map(|net| (net, PrefixKind::Services))
         .chain(others.map(|net| (net, PrefixKind::Other)))
@@ -255,6 +266,17 @@ fn steered(plan: &Plan, pool: &[IpNet], excluded: &[IpNet]) -> Vec<SteeredPrefix
 
 /// Virtual addresses need the eBPF programs.
 fn can_do_without_programs(plan: &Plan) -> Result<(), Failure> {
+    if !plan.diverted.is_empty() {
+        return Err(Failure::new(
+            ExitCode::General,
+            format!(
+                "Packets to the cluster go elsewhere on this machine ({}), and to take them over there needs pmz's eBPF \
+                 programs, which are not loaded",
+                plan.clashes
+            ),
+            "`pmz up --ebpf require` tells why they are not; or run `pmz up --steer route`",
+        ));
+    }
     if plan.remapped.is_empty() {
         return Ok(());
     }

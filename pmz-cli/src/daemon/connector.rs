@@ -224,6 +224,9 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     if let Some(steering) = steering.clone() {
         let follows = async move { steering.run().await };
         followers.push(AbortOnDropHandle::new(tokio::spawn(follows)));
+        let diverting = attachment.diverting().clone();
+        let diverts = async move { diverting.run().await };
+        followers.push(AbortOnDropHandle::new(tokio::spawn(diverts)));
     }
     let task = tokio::spawn(session.run(hello, dialed, welcome, stop.clone()));
     Ok(Running {

@@ -6,6 +6,7 @@ mod connect_failure;
 mod connector;
 mod control;
 mod dial;
+mod diverting;
 mod guarding;
 pub mod launch;
 mod log;
@@ -26,7 +27,7 @@ pub use connector::ClusterConnector;
 pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub(crate) use log::filter as log_filter;
-pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, UpOptions};
+pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, SteerChoice, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{
     AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, GuardStatus, State, Status,

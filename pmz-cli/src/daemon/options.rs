@@ -1,7 +1,7 @@
 //! What `pmz up` wants of the daemon.
 
 use ipnet::IpNet;
-use pmz_net::route::{OverlapPolicy, PoolWish};
+use pmz_net::route::{OverlapPolicy, PoolWish, SteerPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Target;
@@ -57,6 +57,28 @@ impl From<OverlapChoice> for OverlapPolicy {
     }
 }
 
+/// How packets get into the tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SteerChoice {
+    /// By routes; where a rule would take virtual addresses elsewhere, too, as by `tc`
+    #[default]
+    Auto,
+    /// By routes only
+    Route,
+    /// Where a rule or another route leads the cluster's addresses to another interface, they are taken over there
+    Tc,
+}
+
+impl From<SteerChoice> for SteerPolicy {
+    fn from(choice: SteerChoice) -> Self {
+        match choice {
+            SteerChoice::Auto => Self::Auto,
+            SteerChoice::Route => Self::Route,
+            SteerChoice::Tc => Self::Tc,
+        }
+    }
+}
+
 /// A user of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAs {
@@ -82,6 +104,9 @@ pub struct UpOptions {
     /// Where virtual addresses come from.
     #[serde(default)]
     pub pool: PoolWish,
+    /// Whether packets that go elsewhere are taken over there.
+    #[serde(default)]
+    pub steer: SteerPolicy,
     /// Prefixes that lead into the tunnel beside the cluster's own.
     #[serde(default)]
     pub include: Vec<IpNet>,

@@ -51,6 +51,7 @@ pub(super) fn filler(
         status.steering = Some(SteeringStatus {
             remapped: shown.remapped,
             pool: shown.pool,
+            diverted: attachment.diverting().shown(),
             ..steering.clone()
         });
         status.guard = guard.lock().clone();

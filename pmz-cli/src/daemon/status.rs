@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use pmz_net::guard::GuardReport;
 use pmz_net::session::Networks;
+use pmz_net::steer::DivertedDevice;
 use serde::{Deserialize, Serialize};
 
 /// Where the daemon stands.
@@ -89,6 +90,10 @@ pub struct SteeringStatus {
     /// Where virtual addresses come from.
     #[serde(default)]
     pub pool: Vec<IpNet>,
+    /// Interfaces at which packets to the cluster are taken over, since something leads them there; and those where
+    /// that can't be, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverted: Vec<DivertedDevice>,
 }
 
 /// What drops junk before the tunnel's UDP socket.

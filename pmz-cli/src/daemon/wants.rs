@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::Uri;
 use ipnet::IpNet;
-use pmz_net::route::{Kind, OverlapPolicy, PoolWish, Wanted, Wishes, cut, is_vast};
+use pmz_net::route::{
+    Kind, OverlapPolicy, Plan, PoolWish, SteerPolicy, Wanted, Wishes, cut, is_vast,
+};
 use pmz_net::session::Networks;
 
 use super::options::{EbpfChoice, UpOptions};
@@ -21,6 +23,7 @@ pub(super) struct Wants {
     pods: bool,
     policy: OverlapPolicy,
     pool: PoolWish,
+    steer: SteerPolicy,
     include: Vec<IpNet>,
     exclude: Vec<IpNet>,
     pub(super) ebpf: EbpfChoice,
@@ -34,6 +37,11 @@ impl Wants {
             pods: options.pods,
             policy: options.overlap,
             pool: options.pool,
+            // There is nothing to take packets over with.
+            steer: match options.ebpf {
+                EbpfChoice::Off => SteerPolicy::Route,
+                EbpfChoice::Auto | EbpfChoice::Require => options.steer,
+            },
             include: options.include.clone(),
             exclude: options.exclude.clone(),
             ebpf: options.ebpf,
@@ -46,10 +54,22 @@ impl Wants {
         &self.exclude
     }
 
+    /// Where the kernel is to be watched for packets that take another way: what a plan diverts, and all of it where
+    /// the user wants that. `None` where nothing is to be diverted.
+    pub(super) fn watched(&self, plan: &Plan) -> Option<Vec<IpNet>> {
+        if self.steer == SteerPolicy::Tc {
+            return Some(plan.unchanged().map(|it| it.net).collect());
+        }
+        let diverted = plan.diverted.iter().map(|it| it.wanted.net);
+        (!plan.diverted.is_empty()).then(|| diverted.collect())
+    }
+
     /// How far the routes may go.
-    pub(super) fn claim(&self) -> Claim {
+    pub(super) fn claim(&self, plan: &Plan) -> Claim {
         if self.include.iter().any(is_vast) {
             Claim::Everything
+        } else if self.watched(plan).is_some() {
+            Claim::Diverted
         } else if self.policy == OverlapPolicy::PreferCluster {
             Claim::Overlapping
         } else {
@@ -111,6 +131,7 @@ impl Wants {
             excluded,
             policy: self.policy,
             pool: self.pool,
+            steer: self.steer,
         })
     }
 
@@ -166,6 +187,7 @@ pub(super) mod tests {
             pods: true,
             policy: OverlapPolicy::Auto,
             pool: PoolWish::default(),
+            steer: SteerPolicy::Auto,
             include: nets(include),
             exclude: nets(exclude),
             ebpf: EbpfChoice::Auto,

@@ -32,6 +32,8 @@ pub enum Claim {
     Free,
     /// Also a part of a wider route; and narrower ones keep a part.
     Overlapping,
+    /// As `Overlapping`, and also where packets go elsewhere all the same: there they are diverted.
+    Diverted,
     /// Also what is wider than a network can be: the user wants all traffic in the tunnel.
     Everything,
 }

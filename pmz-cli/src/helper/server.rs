@@ -11,7 +11,7 @@ use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
 use super::runtime::{Paths, Runtime};
 use super::sockets::{self, Allowance};
-use super::steering::Steerer;
+use super::steering::{SteerRequest, Steerer};
 use super::tunnel::{self, Tunnel};
 use super::validate;
 use super::wire::Channel;
@@ -227,6 +227,7 @@ impl Helper {
                     sockets::open_udp(family).map_err(|e| open_error("a UDP socket", &e))?;
                 self.guarder
                     .opened(&socket)
+                    .and_then(|()| self.steerer.opened(&socket))
                     .map_err(|e| open_error("a UDP socket", &e))?;
                 Ok(Parcel {
                     reply: Reply::Socket,
@@ -271,6 +272,19 @@ impl Helper {
                     search,
                 }
                 .into())
+            }
+            Request::Steer(SteerRequest::Divert { prefixes, devices }) => {
+                if !prefixes.is_empty() {
+                    validate::prefixes(&prefixes, Claim::Everything)?;
+                }
+                let Some(tunnel) = &self.tunnel else {
+                    return Err(no_tunnel());
+                };
+                let (netlink, user) = (&self.netlink, self.owner);
+                let diverting = self
+                    .steerer
+                    .divert(netlink, user, tunnel, &prefixes, devices);
+                diverting.await.map(Parcel::from)
             }
             Request::Steer(request) => {
                 let Some(tunnel) = &self.tunnel else {

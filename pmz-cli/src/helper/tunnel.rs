@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use ipnet::IpNet;
 use pmz_net::device::{Offloads, OpenError, open_tun};
 use pmz_net::route::{
-    Kind, Netlink, OverlapPolicy, Plan, RouteError, Wanted, Wishes, abort_connections, plan,
+    Kind, Netlink, OverlapPolicy, Plan, RouteError, SteerPolicy, Wanted, Wishes, abort_connections,
+    plan,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -144,7 +145,13 @@ impl Tunnel {
                 .collect(),
             policy: match claim {
                 Claim::Free => OverlapPolicy::Refuse,
-                Claim::Overlapping | Claim::Everything => OverlapPolicy::PreferCluster,
+                Claim::Overlapping | Claim::Diverted | Claim::Everything => {
+                    OverlapPolicy::PreferCluster
+                }
+            },
+            steer: match claim {
+                Claim::Free | Claim::Overlapping => SteerPolicy::Route,
+                Claim::Diverted | Claim::Everything => SteerPolicy::Tc,
             },
             ..Wishes::default()
         };

@@ -68,6 +68,12 @@ pub fn text(status: &Status, style: Style) -> String {
                 join(&steering.pool)
             );
         }
+        for place in &steering.diverted {
+            told = match &place.missing {
+                None => format!("{told}; tc at {}", place.device),
+                Some(why) => format!("{told}; not at {}: {why}", place.device),
+            };
+        }
         rows.push(("Steering", told));
     }
     if let Some(guard) = &status.guard {

@@ -83,6 +83,11 @@ fn refusals(refusals: &Refusals) -> Vec<String> {
     counted([
         (refusals.unknown, "to addresses that no service has"),
         (refusals.no_endpoints, "to services without endpoints"),
+        (
+            refusals.collided,
+            "of flows that only another interface's address told from others",
+        ),
+        (refusals.too_big, "larger than the tunnel takes"),
     ])
 }
 
@@ -147,7 +152,7 @@ mod tests {
                 drops: Drops::default(),
                 refusals: Refusals {
                     unknown: 4,
-                    no_endpoints: 0,
+                    ..Refusals::default()
                 },
                 untracked: 0,
             }),

@@ -16,11 +16,13 @@ use super::survey::{ExistingRoute, Hop, OwnAddress, RouteKind};
 /// Nothing, between attributes (fib_rules.h).
 const FRA_PAD: u16 = 18;
 
-/// A link's name, and whether it is up.
+/// A link's name, and how it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Link {
     pub(super) name: Option<String>,
     pub(super) is_up: bool,
+    /// Sends without asking neighbours (IFF_NOARP, which holds for IPv6 as well).
+    pub(super) is_quiet: bool,
 }
 
 /// All links, by index.

@@ -7,6 +7,7 @@
 mod clash;
 mod connections;
 mod decode;
+mod diversion;
 mod netlink;
 mod plan;
 mod pool;
@@ -19,6 +20,7 @@ mod walk;
 
 pub use clash::{Clash, Fate, Obstacle, Overlap};
 pub use connections::abort_connections;
+pub use diversion::{Diverted, SteerPolicy};
 pub use netlink::{Netlink, RouteError};
 pub use plan::{
     Found, Kind, MAX_ROUTES, OverlapPolicy, Plan, PlanError, Subject, Wanted, Wishes, plan,

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::clash::Clash;
+use super::diversion::{self, Diverted, SteerPolicy};
 use super::pool::{Pool, PoolWish};
 use super::prefix::{cut, is_vast, never_meant, outermost};
 use super::survey::Survey;
@@ -67,6 +68,9 @@ pub struct Wishes {
     /// Where virtual addresses are from.
     #[serde(default)]
     pub pool: PoolWish,
+    /// Whether packets that something else leads elsewhere may be taken over there.
+    #[serde(default)]
+    pub steer: SteerPolicy,
 }
 
 /// What is to be done.
@@ -79,6 +83,12 @@ pub struct Plan {
     /// Where those are from: one for each family in which anything is remapped. They have to be routed, too, and
     /// may lie within what something wide holds.
     pub pool: Pool,
+    /// Go to other devices, and are taken over there.
+    #[serde(default)]
+    pub diverted: Vec<Diverted>,
+    /// Which devices those are.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// What was found on the way: what is remapped, overlapped or only for some packets.
     pub clashes: Found,
 }
@@ -87,6 +97,18 @@ impl Plan {
     /// Routes for what is led into the tunnel as it is; sorted, none within another.
     pub fn routes(&self) -> Vec<IpNet> {
         outermost(self.direct.iter().map(|wanted| wanted.net))
+    }
+
+    /// Routes of what is diverted, so that it is in the tunnel still when nothing leads it elsewhere any more.
+    pub fn diverted_routes(&self) -> Vec<IpNet> {
+        let routed = self.diverted.iter().filter(|it| it.routed);
+        outermost(routed.map(|it| it.wanted.net))
+    }
+
+    /// All that is led into the tunnel under its own addresses, in whichever way.
+    pub fn unchanged(&self) -> impl Iterator<Item = Wanted> + '_ {
+        let diverted = self.diverted.iter().map(|it| it.wanted);
+        self.direct.iter().copied().chain(diverted)
     }
 }
 
@@ -234,6 +256,8 @@ pub struct Subject {
 
 enum Verdict {
     Direct,
+    /// At these devices.
+    Diverted(Vec<String>),
     Remapped,
     Refused,
 }
@@ -246,7 +270,24 @@ enum Verdict {
 ///
 /// # Errors
 /// See [`PlanError`].
+///
+/// With [`SteerPolicy::Auto`], packets are taken over at other devices only where there would be no connection
+/// otherwise: that takes addresses from whoever has them, where virtual ones leave both reachable.
 pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
+    let made = decide(wishes, survey);
+    match made {
+        Err(PlanError::NoPool { .. }) if wishes.steer == SteerPolicy::Auto => {
+            let diverting = Wishes {
+                steer: SteerPolicy::Tc,
+                ..wishes.clone()
+            };
+            decide(&diverting, survey).or(made)
+        }
+        made => made,
+    }
+}
+
+fn decide(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
     let mut made = Plan::default();
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let parts = wishes.parts()?;
@@ -260,8 +301,20 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
         }
         let kind = wanted.kind;
         let wanted_pieces = pieces.iter().map(|net| Wanted { net: *net, kind });
-        match verdict(wishes.policy, kind, &of_part) {
+        match verdict(wishes, kind, &of_part, survey) {
             Verdict::Direct => made.direct.extend(wanted_pieces),
+            Verdict::Diverted(devices) => {
+                made.devices.extend(devices);
+                made.diverted.extend(wanted_pieces.map(|wanted| {
+                    let of_piece: Vec<Clash> = of_part
+                        .iter()
+                        .filter(|clash| clash.net == wanted.net)
+                        .cloned()
+                        .collect();
+                    let routed = diversion::is_routed(&of_piece);
+                    Diverted { wanted, routed }
+                }));
+            }
             Verdict::Remapped => made.remapped.extend(wanted_pieces),
             Verdict::Refused => {
                 refused.extend(of_part.into_iter().filter(Clash::is_general));
@@ -275,6 +328,8 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
             clashes: refused.into(),
         });
     }
+    made.devices.sort();
+    made.devices.dedup();
     made.clashes = found.into();
     if !made.remapped.is_empty() {
         let of_cluster = parts.iter().map(|part| part.wanted.net);
@@ -289,7 +344,26 @@ pub fn plan(wishes: &Wishes, survey: &Survey) -> Result<Plan, PlanError> {
     Ok(made)
 }
 
-fn verdict(policy: OverlapPolicy, kind: Kind, found: &[Clash]) -> Verdict {
+fn verdict(wishes: &Wishes, kind: Kind, found: &[Clash], survey: &Survey) -> Verdict {
+    let policy = wishes.policy;
+    let without = by_policy(policy, kind, found);
+    let diverts = match wishes.steer {
+        SteerPolicy::Route => false,
+        SteerPolicy::Auto => matches!(without, Verdict::Refused),
+        SteerPolicy::Tc => policy != OverlapPolicy::Remap && !found.is_empty(),
+    };
+    if !diverts || policy == OverlapPolicy::Refuse {
+        return without;
+    }
+    match diversion::devices(found, survey) {
+        Some(devices) if !devices.is_empty() => Verdict::Diverted(devices),
+        // The tunnel's own route wins, which only who asks for it wants.
+        Some(_) if wishes.steer == SteerPolicy::Tc => Verdict::Direct,
+        _ => without,
+    }
+}
+
+fn by_policy(policy: OverlapPolicy, kind: Kind, found: &[Clash]) -> Verdict {
     let collides = found.iter().any(Clash::is_general);
     let is_hopeless = found.iter().any(Clash::is_insuperable);
     let is_named = kind != Kind::Included;

@@ -115,6 +115,8 @@ pub struct Survey {
     /// What the kernel says itself, for addresses out of the wanted prefixes. Where it found no route, or
     /// one that drops packets, there is no entry.
     pub lookups: Vec<Lookup>,
+    /// Devices that send to whatever address without asking a neighbour: VPNs' mostly.
+    pub quiet: Vec<String>,
     /// The user whose packets are meant: rules can be for some users only.
     pub user: u32,
 }

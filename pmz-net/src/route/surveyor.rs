@@ -50,11 +50,14 @@ impl Netlink {
             }))
         });
         let addresses = bounded("list addresses", addresses, MAX_CONCERNED).await?;
+        let quiet = links.into_values().filter(|link| link.is_quiet);
+        let quiet = quiet.filter_map(|link| link.name).collect();
         Ok(Survey {
             routes,
             rules,
             addresses,
             lookups,
+            quiet,
             user,
         })
     }
@@ -144,6 +147,23 @@ impl Netlink {
         }
     }
 
+    /// The devices by which packets of `user` to these prefixes leave, as the kernel says of one address in each.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn leaving_by(&self, nets: &[IpNet], user: u32) -> Result<Vec<String>, RouteError> {
+        let links = self.links().await?;
+        let mut devices: Vec<String> = Vec::new();
+        for net in nets {
+            let found = self.look_up(probe(net), user, &links).await?;
+            let found = found.filter(|lookup| lookup.route.kind == RouteKind::Unicast);
+            devices.extend(found.iter().flat_map(|lookup| lookup.route.devices()));
+        }
+        devices.sort();
+        devices.dedup();
+        Ok(devices)
+    }
+
     /// The names of all links, by index.
     ///
     /// # Errors
@@ -163,7 +183,13 @@ impl Netlink {
                 _ => None,
             });
             let is_up = message.header.flags.contains(LinkFlags::Up);
-            (message.header.index, Link { name, is_up })
+            let is_quiet = message.header.flags.contains(LinkFlags::Noarp);
+            let link = Link {
+                name,
+                is_up,
+                is_quiet,
+            };
+            (message.header.index, link)
         });
         within("list links".to_owned(), dump.try_collect()).await
     }

@@ -2,6 +2,7 @@
 
 mod carriers;
 mod deaths;
+mod diverting;
 mod flows;
 mod hostile;
 mod interop;

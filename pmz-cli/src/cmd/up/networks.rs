@@ -2,9 +2,9 @@
 
 use clap::Args;
 use ipnet::IpNet;
-use pmz_net::route::{OverlapPolicy, PoolWish, cut, is_vast, outermost, parse_prefix};
+use pmz_net::route::{OverlapPolicy, PoolWish, SteerPolicy, cut, is_vast, outermost, parse_prefix};
 
-use crate::daemon::OverlapChoice;
+use crate::daemon::{OverlapChoice, SteerChoice};
 use crate::failure::{ExitCode, Failure};
 
 /// Which addresses, and what to do where they are in use.
@@ -19,6 +19,9 @@ pub(super) struct NetworkArgs {
     /// Prefix of the virtual addresses that stand for addresses in use; one for each family
     #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
     overlap_pool: Vec<IpNet>,
+    /// How packets to the cluster get into the tunnel
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    steer: SteerChoice,
     /// Lead this prefix into the cluster, too; can be repeated
     #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
     include: Vec<IpNet>,
@@ -35,6 +38,7 @@ pub(super) struct NetworkArgs {
 pub(super) struct Networks {
     pub(super) overlap: OverlapPolicy,
     pub(super) pool: PoolWish,
+    pub(super) steer: SteerPolicy,
     pub(super) include: Vec<IpNet>,
     pub(super) exclude: Vec<IpNet>,
 }
@@ -77,6 +81,7 @@ impl NetworkArgs {
         Ok(Networks {
             overlap: self.overlap.into(),
             pool,
+            steer: self.steer.into(),
             include,
             exclude,
         })
@@ -134,6 +139,19 @@ mod tests {
             assert_eq!(networks.overlap, policy);
         }
         assert!(parse("--overlap yes").is_err());
+    }
+
+    #[test]
+    fn ways_of_steering_go_by_their_names() {
+        for (name, policy) in [
+            ("auto", SteerPolicy::Auto),
+            ("route", SteerPolicy::Route),
+            ("tc", SteerPolicy::Tc),
+        ] {
+            let networks = resolve(&format!("--steer {name}")).unwrap();
+            assert_eq!(networks.steer, policy);
+        }
+        assert!(parse("--steer xdp").is_err());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The daemon's side.
 
-use pmz_net::steer::{Attachment, SteerReport, SteeredPrefix, TargetChange, TargetTraffic};
+use ipnet::IpNet;
+use pmz_net::steer::{
+    Attachment, DivertedDevice, SteerReport, SteeredPrefix, TargetChange, TargetTraffic,
+};
 
 use super::super::client::{HelperClient, HelperError};
 use super::super::message::{Reply, Request};
@@ -75,6 +78,23 @@ impl HelperClient {
     pub async fn steer_report(&self) -> Result<SteerReport, HelperError> {
         match self.steer(SteerRequest::Report).await? {
             Some(SteerReply::Report { report }) => Ok(report),
+            _ => Err(HelperError::Confused),
+        }
+    }
+
+    /// See [`SteerRequest::Divert`].
+    ///
+    /// # Errors
+    /// See [`HelperError`].
+    pub async fn divert(
+        &self,
+        prefixes: &[IpNet],
+        devices: &[String],
+    ) -> Result<Vec<DivertedDevice>, HelperError> {
+        let (prefixes, devices) = (prefixes.to_vec(), devices.to_vec());
+        let request = SteerRequest::Divert { prefixes, devices };
+        match self.steer(request).await? {
+            Some(SteerReply::Diverted { devices }) => Ok(devices),
             _ => Err(HelperError::Confused),
         }
     }

@@ -1,11 +1,15 @@
 //! The eBPF programs on the TUN: the helper loads and feeds them, the daemon says with what.
 
 mod client;
+mod divert;
 mod server;
 
 use std::net::IpAddr;
 
-use pmz_net::steer::{Attachment, SteerReport, SteeredPrefix, TargetChange, TargetTraffic};
+use ipnet::IpNet;
+use pmz_net::steer::{
+    Attachment, DivertedDevice, SteerReport, SteeredPrefix, TargetChange, TargetTraffic,
+};
 use serde::{Deserialize, Serialize};
 
 pub(super) use server::Steerer;
@@ -42,6 +46,15 @@ pub enum SteerRequest {
     },
     /// What the programs counted altogether.
     Report,
+    /// Diverts packets to prefixes from other devices into the TUN: from those that are named, and from those by which
+    /// the kernel says that they leave. From no others any more. Has to be said again within
+    /// [`pmz_net::steer::LEASE`].
+    Divert {
+        /// What may enter the tunnel, or the part of it that is looked for.
+        prefixes: Vec<IpNet>,
+        /// Devices, whether they are there or not.
+        devices: Vec<String>,
+    },
 }
 
 /// What comes back.
@@ -59,6 +72,11 @@ pub enum SteerReply {
         targets: Vec<TargetTraffic>,
         /// There are others behind them.
         more: bool,
+    },
+    /// Where packets are diverted from.
+    Diverted {
+        /// Those that were named, and those that were found.
+        devices: Vec<DivertedDevice>,
     },
     /// What the programs counted.
     Report {

@@ -8,7 +8,9 @@ use super::{MAX_BATCH, SteerReply, SteerRequest};
 /// The programs, once they run. They go with this.
 #[derive(Default)]
 pub(in super::super) struct Steerer {
-    programs: Option<Steering>,
+    pub(super) programs: Option<Steering>,
+    /// Of the UDP sockets that carry the tunnel, the oldest first.
+    pub(super) carriers: Vec<u64>,
 }
 
 impl Steerer {
@@ -31,8 +33,8 @@ impl Steerer {
             return Err(invalid("there are no programs yet"));
         };
         match request {
-            // Dealt with above.
-            SteerRequest::Attach => {}
+            // Dealt with above, and by whoever can ask the kernel for routes.
+            SteerRequest::Attach | SteerRequest::Divert { .. } => {}
             SteerRequest::Prefixes { prefixes } => {
                 if prefixes.len() > MAX_PREFIXES {
                     return Err(invalid("too many prefixes"));
@@ -65,13 +67,13 @@ impl Steerer {
     }
 }
 
-fn invalid(message: &str) -> Refusal {
+pub(super) fn invalid(message: &str) -> Refusal {
     Refusal::Invalid {
         message: message.to_owned(),
     }
 }
 
-fn refusal(error: SteerError) -> Refusal {
+pub(super) fn refusal(error: SteerError) -> Refusal {
     Refusal::NoEbpf {
         why: error.to_string(),
     }
