@@ -184,7 +184,7 @@ async fn collide(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn pmz(world: &World, arguments: &[&str]) -> Result<Ran> {
+pub(crate) async fn pmz(world: &World, arguments: &[&str]) -> Result<Ran> {
     let mut command = world.pmz();
     command.args(arguments);
     run(command).await
@@ -203,7 +203,7 @@ async fn traffic_of(world: &World, address: SocketAddr) -> Result<Value> {
         .with_context(|| format!("{address} is not in {report}"))
 }
 
-async fn refused(world: &World, nobody: SocketAddr) -> Result<()> {
+pub(crate) async fn refused(world: &World, nobody: SocketAddr) -> Result<()> {
     // Endpoints may have gone only now: eventually, not at once.
     let mut last = None;
     eventually("a refusal at once", AT_ONCE * 4, async || {
