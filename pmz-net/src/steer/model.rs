@@ -120,7 +120,7 @@ pub struct Refusals {
     pub unknown: u64,
     /// The service has no endpoints.
     pub no_endpoints: u64,
-    /// Diverted, and told from another flow by its source address only.
+    /// Diverted, and told from another flow by its source address only; or routed, and then dropped.
     #[serde(default)]
     pub collided: u64,
     /// Diverted, and larger than the tunnel takes: answered so that it comes again in smaller pieces.

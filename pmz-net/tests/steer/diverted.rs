@@ -301,6 +301,58 @@ fn two_flows_that_only_their_source_tells_apart_are_not_mixed_up() {
 }
 
 #[test]
+fn a_routed_flow_and_a_diverted_one_are_not_mixed_up_either() {
+    need_root!();
+    let (machine, elsewhere) = machine(BOTH[0]);
+    let cluster = cluster();
+    let steering = diverting(&machine, elsewhere.device(), Attachment::Tcx);
+    let _wire = Wire::between(&machine, &cluster, true, None);
+    let routed = "10.96.0.10/32";
+    let lead = |into: bool| {
+        machine.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let netlink = Netlink::open().unwrap();
+                let index = if_nametoindex(DEVICE).unwrap();
+                let prefix = routed.parse().unwrap();
+                if into {
+                    netlink.add_route(index, prefix, None).await.unwrap();
+                } else {
+                    netlink.remove_route(index, prefix).await.unwrap();
+                }
+            });
+        });
+    };
+    let server = cluster.run(|| UdpSocket::bind(at(SERVICES[0], 7))).unwrap();
+    server.set_read_timeout(Some(SOON)).unwrap();
+    let from = |address: &str| {
+        let socket = machine.run(|| UdpSocket::bind(at(address, 4000))).unwrap();
+        machine.run(|| socket.connect(at(SERVICES[0], 7))).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket
+    };
+    let mut buffer = [0; 64];
+    lead(true);
+    let first = from(MACHINE[0]);
+    first.send(b"routed").unwrap();
+    let (_, back) = server.recv_from(&mut buffer).unwrap();
+    lead(false);
+    let second = from(VPN_ADDRESSES[0]);
+    second.send(b"diverted").unwrap();
+    let error = second.recv(&mut buffer).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    // Its next packet is diverted, and shows where answers are expected now.
+    first.send(b"still routed, it thinks").unwrap();
+    server.recv_from(&mut buffer).unwrap();
+    server.send_to(b"to the first", back).unwrap();
+    assert_eq!(first.recv(&mut buffer).unwrap(), 12);
+    assert_eq!(steering.report().unwrap().refusals.collided, 1);
+}
+
+#[test]
 fn a_filter_that_nobody_renews_lets_packets_take_their_own_way() {
     need_root!();
     let (machine, elsewhere) = machine(BOTH[0]);

@@ -10,6 +10,7 @@
 mod common;
 
 mod diverted;
+mod diverting;
 
 mod forwarded;
 mod kernel;

@@ -72,6 +72,13 @@ impl Bench {
             .unwrap()
     }
 
+    /// What would leave by another device.
+    pub(crate) fn divert(&self, bytes: &[u8]) -> Outcome {
+        self.trial
+            .divert(TrialPacket { bytes, gso: None }, 1)
+            .unwrap()
+    }
+
     /// What goes out unchanged.
     pub(crate) fn passes(&self, bytes: &[u8]) {
         let outcome = self.steer(bytes);

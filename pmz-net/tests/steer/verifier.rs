@@ -1,7 +1,7 @@
 //! What the programs cost the kernel's verifier.
 
 use aya::programs::loaded_programs;
-use pmz_net::steer::{PROGRAMS, Trial};
+use pmz_net::steer::{DIVERTING, PROGRAMS, Trial};
 
 use crate::common::skip::need_root;
 
@@ -16,7 +16,8 @@ fn the_verifier_is_done_with_the_programs_soon() {
     for program in loaded_programs() {
         // Others' may have gone since they were listed.
         let Ok(program) = program else { continue };
-        let Some(name) = program.name_as_str().filter(|name| PROGRAMS.contains(name)) else {
+        let ours = |name: &&str| PROGRAMS.contains(name) || *name == DIVERTING;
+        let Some(name) = program.name_as_str().filter(ours) else {
             continue;
         };
         // Linux 5.16 tells.

@@ -20,7 +20,7 @@ const VPN: &str = "\
     ip link add vpn0 type veth peer name vpn1; ip netns add branch; ip link set vpn1 netns branch; \
     ip address add 10.50.0.2/24 dev vpn0; ip address add fd50::2/64 dev vpn0 nodad; ip link set vpn0 up; \
     ip -n branch address add 10.50.0.1/24 dev vpn1; ip -n branch address add fd50::1/64 dev vpn1 nodad; \
-    ip -n branch link set vpn1 up; \
+    ip -n branch link set vpn1 up; ip -n branch link set lo up; ip -n branch address add 10.96.200.77/32 dev lo; \
     ip route add default via 10.50.0.1 dev vpn0 table 77; ip -6 route add default via fd50::1 dev vpn0 table 77; \
     sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.vpn0.rp_filter=1";
 const RULES: &str = "\
@@ -71,7 +71,17 @@ async fn divert(world: &World) -> Result<()> {
     }
     world.up(&["--steer", "tc"], false).await?;
     vanish(world).await?;
+    // The VPN's own machine of that address is not what answers, until pmz is gone.
+    let theirs = "ping -c 1 -W 1 10.96.200.77 > /dev/null && echo yes || echo no";
+    ensure!(
+        script(laptop, theirs).await?.trim() == "no",
+        "it went there"
+    );
     script(laptop, KILL_PMZ).await?;
+    ensure!(
+        script(laptop, theirs).await?.trim() == "yes",
+        "something is left"
+    );
     eventually("nothing left", SOON, async || {
         let route = script(
             laptop,

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use pmz_xdp_types::{Address, Config, Divert, Diverted, Exchange, Prefix, count};
+use pmz_xdp_types::{Address, Config, DIVERT_MARK, Divert, Diverted, Exchange, Prefix, count};
 
 use crate::count as counters;
 use crate::maps::{CARRIERS, CONFIG, DIVERTED, DIVERTS};
@@ -94,7 +94,7 @@ fn divert(skb: Skb) -> Result<i32, u32> {
     if packet.part == Part::First {
         if is_icmp_error(skb, &packet) {
             quoted(skb, &packet, &tunnel)?;
-        } else if !remember(skb, &packet, place, now)? {
+        } else if !remember(skb, &packet, origin(skb, &packet, place, now)?)? {
             refuse::refusal(skb, &packet)?;
             return turned_back(skb, place, count::COLLIDED);
         }
@@ -103,6 +103,7 @@ fn divert(skb: Skb) -> Result<i32, u32> {
         translate::header(skb, &packet, Field::Source, &packet.source, &tunnel)
             .map_err(|_| count::FAILED)?;
     }
+    skb.set_mark(DIVERT_MARK);
     verdict(skb.leave_by(place.tun))
 }
 
@@ -183,32 +184,65 @@ fn ports(skb: Skb, protocol: u8, transport: u32) -> u32 {
     }
 }
 
+/// Where a diverted flow is from.
+#[inline(always)]
+fn origin(skb: Skb, packet: &Packet, place: &Divert, now: u64) -> Result<Diverted, u32> {
+    let mut flow = Diverted {
+        source: packet.source,
+        last: now,
+        device: skb.device(),
+        link: place.link,
+        mac: 0,
+    };
+    if place.link == Divert::ETHERNET {
+        let [a, b, c, d, e, f]: [u8; 6] = skb.load(MAC).map_err(|_| count::FAILED)?;
+        flow.mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+    }
+    Ok(flow)
+}
+
+/// A packet that a route has led to the TUN: false where its flow can't be told from a diverted one.
+///
+/// # Errors
+/// The reason ([`count`]) for which it is dropped.
+#[inline(always)]
+pub(crate) fn stays_apart(skb: Skb, packet: &Packet) -> Result<bool, u32> {
+    if !is_diverting()
+        || skb.mark() == DIVERT_MARK
+        || packet.part == Part::Later
+        || is_icmp_error(skb, packet)
+    {
+        return Ok(true);
+    }
+    let flow = Diverted {
+        source: packet.source,
+        last: now(),
+        device: 0,
+        link: Divert::ONE_WAY,
+        mac: 0,
+    };
+    remember(skb, packet, flow)
+}
+
 /// Notes where the flow is from; false where it is another one's twin.
 #[inline(always)]
-fn remember(skb: Skb, packet: &Packet, place: &Divert, now: u64) -> Result<bool, u32> {
+fn remember(skb: Skb, packet: &Packet, mut flow: Diverted) -> Result<bool, u32> {
     let key = Exchange {
         cluster: packet.destination,
         ports: ports(skb, packet.protocol, packet.transport),
         protocol: u32::from(packet.protocol),
     };
-    let mut flow = Diverted {
-        source: packet.source,
-        last: now,
-        device: skb.device(),
-        link: place.link | closing(skb, packet),
-        mac: [0; 3],
-        reserved: 0,
-    };
-    if place.link == Divert::ETHERNET {
-        flow.mac = skb.load(MAC).map_err(|_| count::FAILED)?;
+    let flags = flags(skb, packet);
+    if flags & (Tcp::FIN | Tcp::RST) != 0 {
+        flow.link |= Diverted::CLOSING;
     }
+    let begins = flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN;
     if let Some(known) = DIVERTED.get_ptr_mut(key) {
         // SAFETY: the kernel keeps the element's memory until the program has ended. Another CPU may write the same
         // fields at the same time; either's are right.
         unsafe {
             if (*known).source == flow.source {
-                let begins = is_syn(skb, packet);
-                (*known).last = now;
+                (*known).last = flow.last;
                 (*known).device = flow.device;
                 (*known).mac = flow.mac;
                 (*known).link = if begins {
@@ -218,7 +252,7 @@ fn remember(skb: Skb, packet: &Packet, place: &Divert, now: u64) -> Result<bool,
                 };
                 return Ok(true);
             }
-            if now.wrapping_sub((*known).last) < patience(packet.protocol, (*known).link) {
+            if flow.last.saturating_sub((*known).last) < patience(packet.protocol, (*known).link) {
                 return Ok(false);
             }
         }
@@ -245,20 +279,6 @@ fn flags(skb: Skb, packet: &Packet) -> u8 {
     match packet.protocol {
         TCP => skb.load::<u8>(packet.transport + 13).unwrap_or(0),
         _ => 0,
-    }
-}
-
-#[inline(always)]
-fn is_syn(skb: Skb, packet: &Packet) -> bool {
-    flags(skb, packet) & (Tcp::SYN | Tcp::ACK) == Tcp::SYN
-}
-
-#[inline(always)]
-fn closing(skb: Skb, packet: &Packet) -> u32 {
-    if flags(skb, packet) & (Tcp::FIN | Tcp::RST) != 0 {
-        Diverted::CLOSING
-    } else {
-        0
     }
 }
 
@@ -299,7 +319,9 @@ pub(crate) fn back(skb: Skb, packet: &Packet, cluster: &Address) -> Result<i32, 
     let flow = unsafe {
         if !error && packet.part == Part::First {
             (*known).last = now();
-            (*known).link |= closing(skb, packet);
+            if flags(skb, packet) & (Tcp::FIN | Tcp::RST) != 0 {
+                (*known).link |= Diverted::CLOSING;
+            }
         }
         *known
     };
@@ -338,9 +360,13 @@ fn give_back(skb: Skb, packet: &Packet, flow: &Diverted, error: bool) -> Result<
     }
     if link == Divert::ETHERNET {
         // From itself to itself: the kernel asks only whether the frame is for the device.
-        let [a, b, c] = flow.mac;
-        let ethertype: u16 = if packet.v4 { 0x0800 } else { 0x86dd };
-        let frame = [a, b, c, a, b, c, ethertype.to_be()];
+        let [a, b, c, d, e, f, ..] = flow.mac.to_ne_bytes();
+        let [high, low]: [u8; 2] = if packet.v4 {
+            [0x08, 0x00]
+        } else {
+            [0x86, 0xdd]
+        };
+        let frame = [a, b, c, d, e, f, a, b, c, d, e, f, high, low];
         skb.extend_head(ETHERNET).map_err(|_| count::FAILED)?;
         skb.store(0, &frame).map_err(|_| count::FAILED)?;
     }

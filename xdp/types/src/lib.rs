@@ -63,6 +63,9 @@ pub const MAX_CARRIERS: u32 = 64;
 /// came out of the tunnel, so nothing to count or to translate.
 pub const ANSWER_MARK: u32 = 0x706d;
 
+/// Marks, in `skb->tc_index`, a diverted packet on its way to the TUN's egress: its flow is known already.
+pub const DIVERT_MARK: u32 = 0x7064;
+
 /// An address of either family, as it lies in packets; IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -224,7 +227,8 @@ impl Exchange {
     pub const FRAGMENTS: u32 = 256;
 }
 
-/// Where a diverted flow came from.
+/// Where a diverted flow came from; or, so that it is not taken for one, that a flow was routed into the TUN: without a
+/// device, and with [`Divert::ONE_WAY`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Diverted {
@@ -236,10 +240,8 @@ pub struct Diverted {
     pub device: u32,
     /// As [`Divert::link`], and [`Diverted::CLOSING`].
     pub link: u32,
-    /// On Ethernet, the device's own address.
-    pub mac: [u16; 3],
-    /// Zero.
-    pub reserved: u16,
+    /// On Ethernet, the device's own address, as it lies in frames, and two zeroes.
+    pub mac: u64,
 }
 
 impl Diverted {
@@ -267,7 +269,7 @@ pub mod count {
     pub const NO_ENDPOINTS: u32 = 7;
     /// Passed without counting by address: the map of traffic is full.
     pub const UNTRACKED: u32 = 8;
-    /// Refused: a diverted flow that only its source address told from another one.
+    /// Refused: a diverted flow that only its source address told from another one. Dropped: a routed one.
     pub const COLLIDED: u32 = 9;
     /// Answered: larger than the tunnel takes.
     pub const TOO_BIG: u32 = 10;
