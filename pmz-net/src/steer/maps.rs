@@ -259,7 +259,10 @@ impl SteerMaps {
                 LinkKind::Ethernet => types::Divert::ETHERNET,
                 LinkKind::OneWay => types::Divert::ONE_WAY,
             },
-            reserved: 0,
+            header: match link {
+                LinkKind::Ethernet => 14,
+                LinkKind::Bare | LinkKind::OneWay => 0,
+            },
         };
         // Who comes back is looked for before the first one leaves.
         if self.flags & Config::DIVERTING == 0 {

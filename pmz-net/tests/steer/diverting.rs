@@ -236,9 +236,9 @@ fn what_the_tunnel_can_not_take_in_one_piece_is_asked_for_in_smaller_ones() {
         assert_eq!(error.transport[..2], expected);
         assert_eq!(error.transport[4..8], MTU.to_be_bytes());
         // Of a super-packet it is the pieces that count.
-        let bytes = &tcp(own, service, ACK, &[7; 4000]);
-        for (size, expected) in [(1000, 1), (1400, 2)] {
-            let gso = Some((4, size));
+        let bytes = &tcp(own, service, ACK, &[7; 2000]);
+        for (size, expected) in [(1000, 1), (1250, 2)] {
+            let gso = Some((2, size));
             let packet = TrialPacket { bytes, gso };
             bench.trial().divert(packet, 1).unwrap();
             assert_eq!(bench.report().refusals.too_big, expected);

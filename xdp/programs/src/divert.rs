@@ -73,13 +73,8 @@ fn divert(skb: Skb) -> Result<i32, u32> {
     if now >= place.until {
         return Ok(TC_ACT_UNSPEC);
     }
-    let start = if place.link == Divert::ETHERNET {
-        ETHERNET
-    } else {
-        0
-    };
     // What is none of ours to understand is none of ours to drop.
-    let Ok(packet) = packet::parse(skb, start) else {
+    let Ok(packet) = packet::parse(skb, place.header) else {
         return Ok(TC_ACT_UNSPEC);
     };
     let steered = prefix(&packet.destination).is_some_and(|it| it.kind != Prefix::EXCLUDED);

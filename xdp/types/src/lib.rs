@@ -196,8 +196,8 @@ pub struct Divert {
     pub mtu: u32,
     /// One of this type's constants.
     pub link: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes before the IP header. A number that the verifier does not know costs it half of what two known ones do.
+    pub header: u32,
 }
 
 impl Divert {
