@@ -111,6 +111,7 @@ fn bench(foreground: bool) -> Bench {
         namespace: "pmz".to_owned(),
     };
     let options = UpOptions {
+        steer: Default::default(),
         deploy: false,
         target,
         carrier: CarrierChoice::Auto,

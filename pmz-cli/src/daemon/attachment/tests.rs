@@ -1,11 +1,11 @@
 use pmz_net::catalog::SharedMirror;
-use pmz_net::route::{Clash, Fate, Kind, Obstacle, Pool, Wanted};
+use pmz_net::route::{Clash, Diverted, Fate, Kind, Obstacle, Pool, Wanted};
 use pmz_net::session::Networks;
 use tokio::sync::mpsc;
 
 use super::super::wants::tests::{networks, wants};
 use super::*;
-use crate::helper::{Answer, Channel, Reply, Request};
+use crate::helper::{Answer, Channel, Reply, Request, SteerReply, SteerRequest};
 
 /// A helper that notes what it is asked, finds nothing in the way but what its script says, and does nothing.
 struct Played {
@@ -20,6 +20,9 @@ fn play(wants: Wants, plan: fn(&Wishes) -> Plan) -> Played {
         let channel = Channel::new(theirs).unwrap();
         while let Some((request, _)) = channel.recv::<Request>().await.unwrap() {
             let reply = match &request {
+                Request::Steer(SteerRequest::Divert { .. }) => Reply::Steer(SteerReply::Diverted {
+                    devices: Vec::new(),
+                }),
                 Request::Plan { wishes } => Reply::Plan { plan: plan(wishes) },
                 _ => Reply::Done,
             };
@@ -198,6 +201,53 @@ async fn the_user_s_word_travels_with_the_routes() {
             ..
         }
     ));
+}
+
+/// All of it goes to a VPN's device.
+fn diverted(wishes: &Wishes) -> Plan {
+    let diverted = wishes.wanted.iter().map(|wanted| Diverted {
+        wanted: *wanted,
+        routed: true,
+    });
+    Plan {
+        diverted: diverted.collect(),
+        devices: vec!["vpn0".to_owned()],
+        ..Plan::default()
+    }
+}
+
+#[tokio::test]
+async fn what_goes_elsewhere_is_routed_and_steered_as_ever_and_taken_over_there() {
+    let mut played = play(ours(), diverted);
+    let failure = played.lead(networks("10.96.0.0/16", "")).await.unwrap_err();
+    assert!(failure.to_string().contains("--steer route"), "{failure}");
+
+    let mut played = play(ours(), diverted);
+    let steering = Steering::new(played.attachment.helper.clone(), SharedMirror::new());
+    let steering = Some(Arc::new(steering));
+    played.attachment.opened(Vec::new(), steering).await;
+    let asked = played.lead(networks("10.96.0.0/16", "")).await.unwrap();
+    let prefixes: Vec<IpNet> = vec!["10.96.0.0/16".parse().unwrap()];
+    let services = SteeredPrefix {
+        prefix: prefixes[0],
+        kind: PrefixKind::Services,
+    };
+    assert_eq!(
+        asked[1..],
+        [
+            Request::Steer(SteerRequest::Prefixes {
+                prefixes: vec![services]
+            }),
+            Request::AddRoutes {
+                prefixes: prefixes.clone(),
+                claim: Claim::Diverted
+            },
+            Request::Steer(SteerRequest::Divert {
+                prefixes,
+                devices: vec!["vpn0".to_owned()]
+            }),
+        ]
+    );
 }
 
 #[tokio::test]
