@@ -10,6 +10,7 @@
 
 mod count;
 mod divert;
+mod exchange;
 mod guard;
 mod maps;
 mod packet;

@@ -13,7 +13,7 @@ use crate::packet::Packet;
 use crate::skb::Skb;
 use crate::steer::prefix;
 use crate::translate::Field;
-use crate::{count as counters, divert, packet, translate};
+use crate::{count as counters, exchange, packet, translate};
 
 #[classifier]
 pub(crate) fn pmz_return(ctx: TcContext) -> i32 {
@@ -21,7 +21,7 @@ pub(crate) fn pmz_return(ctx: TcContext) -> i32 {
     let answer = skb.mark() == ANSWER_MARK;
     if answer {
         skb.set_mark(0);
-        if !divert::is_diverting() {
+        if !exchange::is_diverting() {
             return TC_ACT_UNSPEC;
         }
     }
@@ -43,8 +43,8 @@ fn returning(skb: Skb, answer: bool) -> Result<i32, u32> {
     if !answer {
         address = received(skb, &packet)?;
     }
-    if divert::is_diverting() {
-        return divert::back(skb, &packet, &address);
+    if exchange::is_diverting() {
+        return exchange::back(skb, &packet, &address);
     }
     Ok(TC_ACT_UNSPEC)
 }

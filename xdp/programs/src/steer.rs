@@ -12,7 +12,7 @@ use crate::maps::{CONFIG, PREFIXES, TARGETS, link_header};
 use crate::packet::Packet;
 use crate::skb::Skb;
 use crate::translate::Field;
-use crate::{count as counters, divert, packet, refuse, translate};
+use crate::{count as counters, exchange, packet, refuse, translate};
 
 #[classifier]
 pub(crate) fn pmz_steer(ctx: TcContext) -> i32 {
@@ -73,7 +73,7 @@ fn steer(skb: Skb) -> Result<i32, u32> {
         &packet.destination,
         target.is_some(),
     );
-    if !divert::stays_apart(skb, &packet)? {
+    if !exchange::stays_apart(skb, &packet)? {
         return Err(count::COLLIDED);
     }
     Ok(TC_ACT_UNSPEC)
