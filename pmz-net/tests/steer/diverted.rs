@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
@@ -121,14 +122,42 @@ fn diversion(machine: &Side) -> Diversion {
 }
 
 /// The programs at the TUN and at that device.
-fn diverting(machine: &Side, device: &str, how: Attachment) -> Steering {
-    let steering = machine.run(|| Steering::attach_as(DEVICE, how)).unwrap();
-    let mut steering = set_up(steering);
+///
+/// Without an attachment, it is the kernel's own.
+fn diverting(machine: &Side, device: &str, how: Option<Attachment>) -> Steering {
+    let steering = machine.run(|| match how {
+        Some(how) => Steering::attach_as(DEVICE, how),
+        None => Steering::attach(DEVICE),
+    });
+    let mut steering = set_up(steering.unwrap());
     for service in SERVICES {
         put(&mut steering, service, None, false);
     }
     follow(machine, &mut steering, &[device]);
     steering
+}
+
+/// Plays while the lease is renewed, as the helper does it: an emulated machine is slow.
+fn renewed(
+    machine: &Side,
+    device: &str,
+    steering: Steering,
+    play: impl FnOnce(&Mutex<Steering>),
+) -> Steering {
+    let steering = Mutex::new(steering);
+    std::thread::scope(|scope| {
+        // The thread ends with this, also where the play fails.
+        let (_stop, stopped) = mpsc::channel::<()>();
+        let kept = &steering;
+        scope.spawn(move || {
+            let again = Err(mpsc::RecvTimeoutError::Timeout);
+            while stopped.recv_timeout(LEASE / 4) == again {
+                follow(machine, &mut kept.lock().unwrap(), &[device]);
+            }
+        });
+        play(kept);
+    });
+    steering.into_inner().unwrap()
 }
 
 fn follow(machine: &Side, steering: &mut Steering, devices: &[&str]) {
@@ -169,35 +198,38 @@ fn a_diverted_connection_moves_megabytes_both_ways_in_super_packets_past_a_stric
  {
     need_root!();
     for make in BOTH {
-        for how in [Attachment::Tcx, Attachment::Clsact] {
+        for how in [None, Some(Attachment::Clsact)] {
             let (machine, elsewhere) = machine(make);
             let cluster = cluster();
-            let steering = diverting(&machine, elsewhere.device(), how);
-            for family in 0..2 {
-                let wire = Wire::between(&machine, &cluster, true, Some(SERVICES[family]));
-                let server = echo(&cluster, SERVICES[family]);
-                let mut stream = connect(&machine, SERVICES[family]).unwrap();
-                assert_eq!(
-                    stream.local_addr().unwrap().ip(),
-                    elsewhere.addresses()[family]
-                );
-                let data = pattern();
-                stream.write_all(&data).unwrap();
-                stream.shutdown(std::net::Shutdown::Write).unwrap();
-                let mut received = Vec::new();
-                stream.read_to_end(&mut received).unwrap();
-                assert_eq!(received.len(), TEN_MEGABYTES);
-                assert!(received == data, "what came back is something else");
-                assert_eq!(server.join().unwrap(), ip(MACHINE[family]));
-                for way in [&wire.out, &wire.back] {
-                    assert_eq!(way.wrong.load(Ordering::Relaxed), 0, "wrong checksums");
-                    assert!(
-                        way.super_packets.load(Ordering::Relaxed) > 10,
-                        "hardly a super-packet at {}",
-                        elsewhere.device()
+            let device = elsewhere.device();
+            let steering = diverting(&machine, device, how);
+            let steering = renewed(&machine, device, steering, |_| {
+                for family in 0..2 {
+                    let wire = Wire::between(&machine, &cluster, true, Some(SERVICES[family]));
+                    let server = echo(&cluster, SERVICES[family]);
+                    let mut stream = connect(&machine, SERVICES[family]).unwrap();
+                    assert_eq!(
+                        stream.local_addr().unwrap().ip(),
+                        elsewhere.addresses()[family]
                     );
+                    let data = pattern();
+                    stream.write_all(&data).unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    let mut received = Vec::new();
+                    stream.read_to_end(&mut received).unwrap();
+                    assert_eq!(received.len(), TEN_MEGABYTES);
+                    assert!(received == data, "what came back is something else");
+                    assert_eq!(server.join().unwrap(), ip(MACHINE[family]));
+                    for way in [&wire.out, &wire.back] {
+                        assert_eq!(way.wrong.load(Ordering::Relaxed), 0, "wrong checksums");
+                        assert!(
+                            way.super_packets.load(Ordering::Relaxed) > 10,
+                            "hardly a super-packet at {}",
+                            elsewhere.device()
+                        );
+                    }
                 }
-            }
+            });
             machine.run(move || drop(steering));
         }
     }
@@ -209,55 +241,58 @@ fn diverted_datagrams_come_back_and_what_refuses_them_is_heard() {
     for make in BOTH {
         let (machine, elsewhere) = machine(make);
         let cluster = cluster();
-        let mut steering = diverting(&machine, elsewhere.device(), Attachment::Tcx);
-        let _wire = Wire::between(&machine, &cluster, true, None);
-        for service in SERVICES {
-            let server = cluster.run(|| UdpSocket::bind(at(service, 7))).unwrap();
-            server.set_read_timeout(Some(SOON)).unwrap();
-            let any = if ip(service).is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
-            let client = machine.run(|| UdpSocket::bind(any)).unwrap();
-            client
-                .set_read_timeout(Some(Duration::from_secs(5)))
-                .unwrap();
-            machine.run(|| client.connect(at(service, 7))).unwrap();
-            // The second one goes and comes back in fragments.
-            for size in [100, 4000] {
-                let data = vec![7; size];
-                let mut buffer = vec![0; 5000];
-                // Pieces that fit the other device may be too large for the tunnel. The kernel hears of it from the
-                // first datagram, says EMSGSIZE once (udp(7)), and cuts the next one smaller.
-                let sent = (0..3).find_map(|_| {
-                    client.send(&data).ok()?;
-                    server.recv_from(&mut buffer).ok()
-                });
-                let (length, from) = sent.unwrap_or_else(|| {
-                    panic!(
-                        "{service}: {size} bytes don't arrive from {}",
-                        elsewhere.device()
-                    )
-                });
-                assert_eq!(length, size);
-                server.send_to(&buffer[..length], from).unwrap();
-                assert_eq!(client.recv(&mut buffer).unwrap(), size, "{service}");
+        let device = elsewhere.device();
+        let steering = diverting(&machine, device, None);
+        let steering = renewed(&machine, device, steering, |steering| {
+            let _wire = Wire::between(&machine, &cluster, true, None);
+            for service in SERVICES {
+                let server = cluster.run(|| UdpSocket::bind(at(service, 7))).unwrap();
+                server.set_read_timeout(Some(SOON)).unwrap();
+                let any = if ip(service).is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                };
+                let client = machine.run(|| UdpSocket::bind(any)).unwrap();
+                client
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .unwrap();
+                machine.run(|| client.connect(at(service, 7))).unwrap();
+                // The second one goes and comes back in fragments.
+                for size in [100, 4000] {
+                    let data = vec![7; size];
+                    let mut buffer = vec![0; 5000];
+                    // Pieces that fit the other device may be too large for the tunnel. The kernel hears of it from the
+                    // first datagram, says EMSGSIZE once (udp(7)), and cuts the next one smaller.
+                    let sent = (0..3).find_map(|_| {
+                        client.send(&data).ok()?;
+                        server.recv_from(&mut buffer).ok()
+                    });
+                    let (length, from) = sent.unwrap_or_else(|| {
+                        panic!(
+                            "{service}: {size} bytes don't arrive from {}",
+                            elsewhere.device()
+                        )
+                    });
+                    assert_eq!(length, size);
+                    server.send_to(&buffer[..length], from).unwrap();
+                    assert_eq!(client.recv(&mut buffer).unwrap(), size, "{service}");
+                }
+                // The cluster's machine says that nobody listens.
+                let error = error_after_sending(&machine, service, b"nobody");
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{service}");
             }
-            // The cluster's machine says that nobody listens.
-            let error = error_after_sending(&machine, service, b"nobody");
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{service}");
-        }
-        // The programs at the TUN say so of what no service has, and of one without endpoints.
-        for service in SERVICES {
-            put(&mut steering, service, None, true);
-        }
-        for address in ["10.96.7.7", "fd00:96::77", SERVICES[0], SERVICES[1]] {
-            let error = connect(&machine, address).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}");
-            let error = error_after_sending(&machine, address, b"nobody");
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}");
-        }
+            // The programs at the TUN say so of what no service has, and of one without endpoints.
+            for service in SERVICES {
+                put(&mut steering.lock().unwrap(), service, None, true);
+            }
+            for address in ["10.96.7.7", "fd00:96::77", SERVICES[0], SERVICES[1]] {
+                let error = connect(&machine, address).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}");
+                let error = error_after_sending(&machine, address, b"nobody");
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}");
+            }
+        });
         let report = steering.report().unwrap();
         assert_eq!(report.drops.failed + report.drops.malformed, 0);
     }
@@ -268,7 +303,7 @@ fn two_flows_that_only_their_source_tells_apart_are_not_mixed_up() {
     need_root!();
     let (machine, elsewhere) = machine(BOTH[0]);
     let cluster = cluster();
-    let steering = diverting(&machine, elsewhere.device(), Attachment::Tcx);
+    let steering = diverting(&machine, elsewhere.device(), None);
     let _wire = Wire::between(&machine, &cluster, true, None);
     let listener = cluster
         .run(|| TcpListener::bind(at(SERVICES[0], 80)))
@@ -305,7 +340,7 @@ fn a_routed_flow_and_a_diverted_one_are_not_mixed_up_either() {
     need_root!();
     let (machine, elsewhere) = machine(BOTH[0]);
     let cluster = cluster();
-    let steering = diverting(&machine, elsewhere.device(), Attachment::Tcx);
+    let steering = diverting(&machine, elsewhere.device(), None);
     let _wire = Wire::between(&machine, &cluster, true, None);
     let routed = "10.96.0.10/32";
     let lead = |into: bool| {
@@ -360,7 +395,7 @@ fn a_filter_that_nobody_renews_lets_packets_take_their_own_way() {
         unreachable!()
     };
     let vpn = pmz_net::device::Tun::new(tun.fd.try_clone().unwrap()).unwrap();
-    let mut steering = diverting(&machine, VPN, Attachment::Clsact);
+    let mut steering = diverting(&machine, VPN, Some(Attachment::Clsact));
     let send = || {
         machine.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -402,7 +437,7 @@ fn a_filter_that_nobody_renews_lets_packets_take_their_own_way() {
 fn a_device_that_vanishes_is_told_and_diverted_from_again_when_it_is_back() {
     need_root!();
     let (machine, elsewhere) = machine(BOTH[0]);
-    let mut steering = diverting(&machine, VPN, Attachment::Tcx);
+    let mut steering = diverting(&machine, VPN, None);
     drop(elsewhere);
     let names = [VPN.to_owned()];
     let told = machine.run(|| steering.divert(&diversion(&machine), &names));
@@ -421,7 +456,7 @@ fn a_device_that_vanishes_is_told_and_diverted_from_again_when_it_is_back() {
 fn what_carries_the_tunnel_is_not_diverted_into_it() {
     need_root!();
     let (machine, _elsewhere) = machine(BOTH[0]);
-    let mut steering = diverting(&machine, VPN, Attachment::Tcx);
+    let mut steering = diverting(&machine, VPN, None);
     let carrier = machine.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
     let cookie = socket2::SockRef::from(&carrier).cookie().unwrap();
     steering.set_carriers(&[cookie]).unwrap();
