@@ -7,7 +7,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
-use aya::programs::{ProgramError, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use pmz_xdp_types::{DIVERT, MAX_DIVERTS};
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,7 @@ impl Diverter {
             return Err(SteerError::attach(device, "it is the tunnel itself"));
         }
         let kind = kind(device)?;
-        let program = program(programs, DIVERT)?;
+        let program = program::<SchedClassifier>(programs, DIVERT)?;
         if !self.loaded {
             program
                 .load()

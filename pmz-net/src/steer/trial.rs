@@ -65,7 +65,7 @@ impl Trial {
     /// As [`super::Steering::attach`].
     pub fn load() -> Result<Self, SteerError> {
         let Loaded { mut programs, maps } = load(ETHERNET as u32)?;
-        program(&mut programs, DIVERT)?
+        program::<SchedClassifier>(&mut programs, DIVERT)?
             .load()
             .map_err(|error| SteerError::verifying(DIVERT, error))?;
         Ok(Self { maps, programs })

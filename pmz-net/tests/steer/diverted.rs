@@ -13,9 +13,9 @@ use pmz_net::route::Netlink;
 use pmz_net::steer::{Attachment, Diversion, LEASE, Steering};
 use rtnetlink::RouteMessageBuilder;
 
-use crate::forwarded::{container, with_links};
+use crate::common::skip::need_root;
+use crate::forwarded::container;
 use crate::scene::{DEVICE, MACHINE, Side, Wire};
-use crate::skip::need_root;
 use crate::sockets::{
     SOON, TEN_MEGABYTES, at, cluster, error_after_sending, pattern, put, set_up, within,
 };
@@ -52,30 +52,24 @@ impl Elsewhere {
 }
 
 fn vpn(machine: &Side) -> OpenTun {
-    machine.run(|| {
+    machine.namespace().block_on(|| async {
         let tun = open_tun(VPN).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let netlink = Netlink::open().unwrap();
-            netlink.bring_up(tun.index, 1400).await.unwrap();
-            for address in VPN_ADDRESSES {
-                netlink.add_address(tun.index, ip(address)).await.unwrap();
-            }
-            for prefix in PREFIXES {
-                let prefix = prefix.parse().unwrap();
-                netlink.add_route(tun.index, prefix, None).await.unwrap();
-            }
-        });
+        let netlink = Netlink::open().unwrap();
+        netlink.bring_up(tun.index, 1400).await.unwrap();
+        for address in VPN_ADDRESSES {
+            netlink.add_address(tun.index, ip(address)).await.unwrap();
+        }
+        for prefix in PREFIXES {
+            let prefix = prefix.parse().unwrap();
+            netlink.add_route(tun.index, prefix, None).await.unwrap();
+        }
         tun
     })
 }
 
 fn gateway(machine: &Side) -> Side {
     let gateway = container(machine);
-    with_links(machine, |handle| async move {
+    machine.namespace().with_links(|handle| async move {
         let index = if_nametoindex("veth0").unwrap();
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix("10.96.0.0".parse().unwrap(), 12)

@@ -3,11 +3,11 @@
 
 use pmz_net::steer::{Diversion, LinkKind, PrefixKind, TrialPacket, Verdict};
 
+use crate::common::skip::need_root;
 use crate::packets::{
     ACK, RST, SYN, around, echo, port_unreachable, seen, tcp, udp, v4_fragment, v6_fragment,
     with_hop_by_hop,
 };
-use crate::skip::need_root;
 use crate::trial::{Bench, ip};
 
 /// The tunnel's own address, another device's, and a service's, in both families.

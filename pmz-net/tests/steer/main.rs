@@ -11,7 +11,6 @@ mod common;
 
 mod diverted;
 mod diverting;
-
 mod forwarded;
 mod kernel;
 mod limits;
