@@ -18,8 +18,10 @@ use crate::load::Course;
 use crate::load::Outcome;
 
 /// The pod that the load's servers run in.
-const POD: &str = "blob-0";
-const STATUS_WITHIN: Duration = Duration::from_secs(10);
+const POD: &str = "db-0";
+/// A name that leads to it.
+const NAME: &str = "db-0.db.default.svc";
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the playground is to be.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Setting {
     pub(crate) api_server: Congestion,
     /// What the load's sockets use.
     pub(crate) applications: Congestion,
+    /// Whether the cluster's addresses get virtual ones.
+    pub(crate) remapped: bool,
     /// Let agent and `pmz up` speak.
     pub(crate) verbose: bool,
 }
@@ -65,13 +69,20 @@ async fn in_world(
         Carrier::Udp => "udp",
         Carrier::Stream => "stream",
     };
-    world
-        .up(&["--transport", transport], setting.verbose)
-        .await?;
+    let overlap = if setting.remapped { "remap" } else { "refuse" };
+    let options = ["--transport", transport, "--overlap", overlap];
+    world.up(&options, setting.verbose).await?;
+    let at = address(world)?;
+    let dialled = if setting.remapped {
+        virtual_address(world).await?
+    } else {
+        at
+    };
     let course = adapt(Course {
         from: playground.laptop().netns(),
         to: pod.netns(),
-        at: address(world)?,
+        at,
+        dialled,
         congestion: setting.applications,
         warm_up: Duration::ZERO,
         duration: Duration::ZERO,
@@ -89,18 +100,39 @@ fn address(world: &World) -> Result<IpAddr> {
     address.copied().context("the pod has no IPv4 address")
 }
 
-/// A figure of the wrong carrier would be worse than none.
-async fn check_carrier(world: &World, carrier: Carrier) -> Result<()> {
-    let mut command = Command::from(world.pmz());
+/// The address that stands for the pod on the laptop.
+async fn virtual_address(world: &World) -> Result<IpAddr> {
+    let hosts = said(world.laptop("getent"), &["ahostsv4", NAME]).await?;
+    let hosts = String::from_utf8(hosts)?;
+    let address: IpAddr = hosts
+        .split_whitespace()
+        .next()
+        .with_context(|| format!("{NAME} leads nowhere"))?
+        .parse()?;
+    ensure!(
+        address != self::address(world)?,
+        "{NAME} leads to the pod's own address"
+    );
+    Ok(address)
+}
+
+/// What a command writes.
+async fn said(command: std::process::Command, arguments: &[&str]) -> Result<Vec<u8>> {
+    let mut command = Command::from(command);
     command
-        .args(["status", "-o", "json"])
+        .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(STATUS_WITHIN, command.output())
+    let output = timeout(ANSWER_WITHIN, command.output())
         .await
-        .context("`pmz status` does not end")??;
-    let status: Status =
-        serde_json::from_slice(&output.stdout).context("what `pmz status` says")?;
+        .with_context(|| format!("{arguments:?} does not end"))??;
+    Ok(output.stdout)
+}
+
+/// A figure of the wrong carrier would be worse than none.
+async fn check_carrier(world: &World, carrier: Carrier) -> Result<()> {
+    let status = said(world.pmz(), &["status", "-o", "json"]).await?;
+    let status: Status = serde_json::from_slice(&status).context("what `pmz status` says")?;
     let wanted = match carrier {
         Carrier::Udp => CarrierKind::Udp,
         Carrier::Stream => CarrierKind::Stream,

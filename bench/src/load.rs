@@ -60,6 +60,8 @@ pub(crate) struct Course<'a> {
     pub(crate) to: &'a NetNs,
     /// The server's address.
     pub(crate) at: IpAddr,
+    /// What the client has for it.
+    pub(crate) dialled: IpAddr,
     /// Of the sockets at both ends.
     pub(crate) congestion: Congestion,
     /// Not counted at the start of a flow.
@@ -104,7 +106,8 @@ impl Course<'_> {
             .into())
     }
 
-    fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+    fn connect(&self, listener: SocketAddr) -> Result<TcpStream> {
+        let to = SocketAddr::new(self.dialled, listener.port());
         let socket = self.from.run(|| -> Result<Socket> {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
@@ -252,6 +255,7 @@ mod tests {
             from: &here,
             to: &here,
             at: std::net::Ipv4Addr::LOCALHOST.into(),
+            dialled: std::net::Ipv4Addr::LOCALHOST.into(),
             congestion: Congestion::Cubic,
             warm_up: Duration::from_millis(10),
             duration: Duration::from_millis(50),

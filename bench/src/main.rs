@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(names(&["bare"]).unwrap(), ["bare-udp", "bare-stream"]);
         assert_eq!(
             names(&["veth", "agent-udp"]).unwrap(),
-            ["veth", "agent-udp"]
+            ["veth", "agent-udp", "agent-udp-remap"]
         );
         assert_eq!(names(&[]).unwrap().len(), row::ALL.len());
         assert!(names(&["nonsense"]).is_err());

@@ -37,6 +37,8 @@ pub(crate) enum Row {
     Bare(Carrier),
     /// The whole product: from the laptop to a pod.
     Agent(Carrier),
+    /// As the one by UDP, with virtual addresses on the laptop.
+    Remapped,
     /// TCP alone over the emulated link.
     LinkTcp(Congestion),
     /// The whole product by streams over the emulated link, whose API server has this congestion control.
@@ -44,12 +46,13 @@ pub(crate) enum Row {
 }
 
 /// All of them, in the table's order.
-pub(crate) const ALL: [Row; 10] = [
+pub(crate) const ALL: [Row; 11] = [
     Row::Veth,
     Row::WireguardGo,
     Row::Bare(Carrier::Udp),
     Row::Bare(Carrier::Stream),
     Row::Agent(Carrier::Udp),
+    Row::Remapped,
     Row::Agent(Carrier::Stream),
     Row::LinkTcp(Congestion::Cubic),
     Row::LinkStream(Congestion::Cubic),
@@ -75,6 +78,7 @@ impl Row {
             Self::Bare(Carrier::Udp) => "bare-udp",
             Self::Bare(Carrier::Stream) => "bare-stream",
             Self::Agent(Carrier::Udp) => "agent-udp",
+            Self::Remapped => "agent-udp-remap",
             Self::Agent(Carrier::Stream) => "agent-stream",
             Self::LinkTcp(Congestion::Cubic) => "link-tcp-cubic",
             Self::LinkTcp(Congestion::Bbr) => "link-tcp-bbr",
@@ -91,6 +95,7 @@ impl Row {
             Self::Bare(Carrier::Udp) => "pmz UDP, bare tunnel",
             Self::Bare(Carrier::Stream) => "pmz stream, bare tunnel",
             Self::Agent(Carrier::Udp) => "pmz UDP, agent and NAT",
+            Self::Remapped => "the same, virtual addresses",
             Self::Agent(Carrier::Stream) => "pmz stream, agent and NAT",
             Self::LinkTcp(_) => "link: plain TCP",
             Self::LinkStream(_) => "link: pmz stream, agent and NAT",
@@ -106,7 +111,8 @@ impl Row {
             Self::Veth
             | Self::WireguardGo
             | Self::Bare(Carrier::Udp)
-            | Self::Agent(Carrier::Udp) => APPLICATIONS.to_string(),
+            | Self::Agent(Carrier::Udp)
+            | Self::Remapped => APPLICATIONS.to_string(),
             Self::Bare(Carrier::Stream) => {
                 streams(bare::STREAM_CONGESTION, bare::STREAM_CONGESTION)
             }
@@ -124,6 +130,7 @@ impl Row {
             carrier,
             api_server,
             applications: APPLICATIONS,
+            remapped: self == Self::Remapped,
             verbose: run.verbose,
         };
         match self {
@@ -146,6 +153,10 @@ impl Row {
             }
             Self::Agent(carrier) => {
                 let setting = setting(None, carrier, API_SERVER);
+                agent::measure(&setting, |course| self.course(course, run)).await
+            }
+            Self::Remapped => {
+                let setting = setting(None, Carrier::Udp, API_SERVER);
                 agent::measure(&setting, |course| self.course(course, run)).await
             }
             Self::LinkTcp(congestion) => {
@@ -199,6 +210,7 @@ impl Row {
                 from: &lab.client.netns,
                 to: &lab.server.netns,
                 at,
+                dialled: at,
                 congestion: APPLICATIONS,
                 warm_up: WARM_UP,
                 duration: run.duration,

@@ -211,6 +211,7 @@ impl Cell {
             from: &bed.client,
             to: &bed.service,
             at: bed.ours_at,
+            dialled: bed.ours_at,
             congestion: self.congestion,
             warm_up: Duration::ZERO,
             duration: Duration::ZERO,
