@@ -16,7 +16,7 @@ use crate::pmz_binary;
 /// Where the lab's agent is that all tests share.
 pub const AGENT_NAMESPACE: &str = "pmz";
 
-/// A running cluster of two nodes and both families, with an agent in it. It goes with this process.
+/// A running cluster. It goes with this value, and with this process.
 pub struct Lab {
     cluster: Cluster,
     /// The administrator's.
@@ -37,19 +37,50 @@ impl Deref for Lab {
 }
 
 impl Lab {
-    /// Boots it. Blocks for ten to twenty seconds.
+    /// Boots two nodes with both families, and an agent in them. Blocks for ten to twenty seconds.
     pub(super) fn boot(folder: &Path) -> Result<Self> {
         let begun = Instant::now();
         let folder = std::path::absolute(folder)?;
         reaper::clear_leftovers(&folder)?;
         let name = format!("{}{}", reaper::PREFIX, std::process::id());
+        let mut lab = Self::named(folder, name)?;
+        let archive = lab.scratch.path().join("pmz.tar");
+        // The one mostly waits, the other computes.
+        let (up, image) = thread::scope(|scope| {
+            let image = scope.spawn(|| image::write(&archive));
+            let up = lab.up(&["--nodes", "2", "--dual-stack"]);
+            (up, image.join().map_err(|_| anyhow!("a panic")))
+        });
+        lab.kubeconfig = up?;
+        image?.context("make the agent's image")?;
+        lab.load_image(&archive)?;
+        let mut deploy = lab.pmz()?;
+        deploy.args(["agent", "deploy", "-n", AGENT_NAMESPACE]);
+        succeed(deploy).context("deploy the agent")?;
+        eprintln!("cluster {}: up after {:.1?}", lab.name, begun.elapsed());
+        Ok(lab)
+    }
+
+    /// A cluster beside this one, with the same addresses inside, of one node, and without an agent.
+    /// Blocks for ten to twenty seconds.
+    ///
+    /// # Errors
+    /// Where it does not boot, or is there already.
+    pub fn twin(&self) -> Result<Self> {
+        let mut twin = Self::named(self.folder.clone(), format!("{}b", self.name))?;
+        twin.kubeconfig = twin.up(&["--no-dns"])?;
+        Ok(twin)
+    }
+
+    /// One of that name, which is to be booted yet.
+    fn named(folder: PathBuf, name: String) -> Result<Self> {
         let down = [
             folder.join("down").into(),
             "--name".into(),
             name.clone().into(),
         ];
         let reaper = Reaper::start(&name, &down)?;
-        let mut lab = Self {
+        Ok(Self {
             kubeconfig: PathBuf::new(),
             cluster: Cluster {
                 access: Access::Commands {
@@ -62,26 +93,16 @@ impl Lab {
             name,
             scratch: tempfile::tempdir()?,
             _reaper: reaper,
-        };
-        let archive = lab.scratch.path().join("pmz.tar");
-        // The one mostly waits, the other computes.
-        let (up, image) = thread::scope(|scope| {
-            let image = scope.spawn(|| image::write(&archive));
-            let mut up = lab.command("up");
-            up.args(["--name", &lab.name, "--nodes", "2", "--dual-stack"]);
-            let up = succeed(up);
-            let image = image.join().map_err(|_| anyhow!("a panic"));
-            (up, image)
-        });
+        })
+    }
+
+    /// Boots it, and gives its administrator's kubeconfig.
+    fn up(&self, options: &[&str]) -> Result<PathBuf> {
+        let mut up = self.command("up");
+        up.args(["--name", &self.name]).args(options);
         // All that it writes to stdout.
-        lab.kubeconfig = up.context("boot the cluster")?.trim().into();
-        image?.context("make the agent's image")?;
-        lab.load_image(&archive)?;
-        let mut deploy = lab.pmz()?;
-        deploy.args(["agent", "deploy", "-n", AGENT_NAMESPACE]);
-        succeed(deploy).context("deploy the agent")?;
-        eprintln!("cluster {}: up after {:.1?}", lab.name, begun.elapsed());
-        Ok(lab)
+        let kubeconfig = succeed(up).context("boot the cluster")?;
+        Ok(kubeconfig.trim().into())
     }
 
     /// pmz as the cluster's administrator, on this machine, with the image of this build.

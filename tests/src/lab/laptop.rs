@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pmz_cli::playground::machine::{Machine, MachineSpec};
 use serde_json::Value;
 
@@ -48,13 +49,7 @@ impl Laptop {
         };
         match &cluster.access {
             Access::Commands { folder, name } => {
-                let mut attach = std::process::Command::new(folder.join("attach"));
-                let netns = laptop.machine.netns().as_fd().as_raw_fd();
-                attach
-                    .arg(name)
-                    .arg(format!("/proc/{}/fd/{netns}", std::process::id()));
-                let address = said(run(attach).await?).context("plug the laptop in")?;
-                laptop.address = Some(address.trim().parse().context("its address")?);
+                laptop.address = Some(laptop.plug_in(folder, name).await?);
                 laptop
                     .machine
                     .write_file(KUBECONFIG, kubeconfig.as_bytes())?;
@@ -70,6 +65,28 @@ impl Laptop {
             }
         }
         Ok(laptop)
+    }
+
+    /// Plugs it into the lan of a cluster of the lab's, and gives its address there.
+    async fn plug_in(&self, folder: &Path, cluster: &str) -> Result<IpAddr> {
+        let mut attach = std::process::Command::new(folder.join("attach"));
+        let netns = self.machine.netns().as_fd().as_raw_fd();
+        attach
+            .arg(cluster)
+            .arg(format!("/proc/{}/fd/{netns}", std::process::id()));
+        let address = said(run(attach).await?).context("plug the laptop in")?;
+        address.trim().parse().context("its address")
+    }
+
+    /// Plugs it into another cluster's lan, too, and gives its address there.
+    ///
+    /// # Errors
+    /// Where that fails, or the cluster is none of the lab's.
+    pub async fn attach(&self, cluster: &Cluster) -> Result<IpAddr> {
+        match &cluster.access {
+            Access::Commands { folder, name } => self.plug_in(folder, name).await,
+            Access::Kubeconfig(_) => bail!("a cluster that somebody else runs has no lan here"),
+        }
     }
 
     /// Its namespaces, for what is not here.

@@ -5,7 +5,7 @@ use pmz_tests::lab::{Lab, Laptop, Uses, on_cluster};
 use pmz_tests::{Ran, run};
 use serde_json::json;
 
-use crate::workload::web;
+use crate::workload::{served, web};
 
 /// A VPN over the services' prefix, a container bridge over the pods', and a second default route. Each has a
 /// neighbour that its own routes lead to.
@@ -108,6 +108,50 @@ fn a_rule_that_is_asked_before_the_main_table_is_found_and_gone_round() {
         ensure!(body == "hello from overlap\n", "{body:?}");
         let route = laptop.script("ip route get 10.96.0.10").await?;
         ensure!(route.contains("dev vpn0 "), "{route}");
+        Ok(())
+    });
+}
+
+/// The services' and the pods' prefixes of a cluster that is routed by hand, through its node.
+const ROUTES: [&str; 2] = ["10.96.0.0/16", "10.244.0.0/16"];
+/// A service of both.
+const TWINS: &str = "10.96.77.77";
+
+#[test]
+fn of_two_clusters_with_the_same_addresses_each_is_reached() {
+    on_cluster("twins", Uses::Alone, async |lab| {
+        let twin = tokio::task::spawn_blocking(|| lab.twin()).await??;
+        // The same address in both, whose server tells which one it is.
+        for (cluster, namespace) in [(lab, "here"), (&twin, "there")] {
+            web(cluster, namespace, None).await?;
+            let manifest = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: twin, namespace: {namespace}}}\n\
+                 spec: {{clusterIP: {TWINS}, selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}\n"
+            );
+            cluster.apply(&manifest).await?;
+            served(cluster, namespace, "twin").await?;
+        }
+        let kubeconfig = lab.developer("tara").await?;
+        let laptop = lab.laptop("tara", &kubeconfig).await?;
+        laptop.attach(&twin).await?;
+        let get = "get nodes -o jsonpath={.items[0].status.addresses[0].address}";
+        let node = twin.ask(get).await?;
+        for route in ROUTES {
+            laptop
+                .script(&format!("ip route add {route} via {node}"))
+                .await?;
+        }
+        let by_address = format!("http://{TWINS}/");
+        ensure!(laptop.get(&by_address).await? == "hello from there\n");
+
+        laptop.up(&[]).await?;
+        let body = laptop.get("http://twin.here.svc/").await?;
+        ensure!(body == "hello from here\n", "{body:?}");
+        let body = laptop.get(&by_address).await?;
+        ensure!(body == "hello from there\n", "{body:?}");
+        let ran = laptop.run_pmz(&["down"]).await?;
+        ensure!(ran.code == Some(0), "{ran:?}");
+        ensure!(laptop.get(&by_address).await? == "hello from there\n");
         Ok(())
     });
 }
