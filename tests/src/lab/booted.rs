@@ -23,8 +23,8 @@ pub struct Lab {
     kubeconfig: PathBuf,
     folder: PathBuf,
     name: String,
-    /// Files that go with this.
-    scratch: tempfile::TempDir,
+    /// For files that go with it.
+    scratch: PathBuf,
     _reaper: Reaper,
 }
 
@@ -44,7 +44,7 @@ impl Lab {
         reaper::clear_leftovers(&folder)?;
         let name = format!("{}{}", reaper::PREFIX, std::process::id());
         let mut lab = Self::named(folder, name)?;
-        let archive = lab.scratch.path().join("pmz.tar");
+        let archive = lab.scratch.join("pmz.tar");
         // The one mostly waits, the other computes.
         let (up, image) = thread::scope(|scope| {
             let image = scope.spawn(|| image::write(&archive));
@@ -80,6 +80,7 @@ impl Lab {
             name.clone().into(),
         ];
         let reaper = Reaper::start(&name, &down)?;
+        let scratch = reaper::files(&name)?;
         Ok(Self {
             kubeconfig: PathBuf::new(),
             cluster: Cluster {
@@ -91,7 +92,7 @@ impl Lab {
             },
             folder,
             name,
-            scratch: tempfile::tempdir()?,
+            scratch,
             _reaper: reaper,
         })
     }
@@ -137,7 +138,7 @@ impl Lab {
 
     /// A folder for tests' files, which goes with the cluster.
     pub fn scratch(&self) -> &Path {
-        self.scratch.path()
+        &self.scratch
     }
 
     /// One of the lab's commands.

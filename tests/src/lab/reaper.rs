@@ -12,9 +12,13 @@ use nix::fcntl::{Flock, FlockArg};
 /// What the names of the lab's clusters begin with.
 pub(super) const PREFIX: &str = "l";
 
+/// What is behind a cluster's name in that of the folder with its files.
+const FILES: &str = ".files";
+
 /// Waits for the end of its standard input, which is that of the tests' process; then cleans up by the
 /// command that comes after the name of the file that says that there is something to do.
-const SCRIPT: &str = r#"while read -r _; do :; done; file=$1; shift; "$@" 1>&2 && rm -f "$file""#;
+const SCRIPT: &str =
+    r#"while read -r _; do :; done; file=$1; shift; "$@" 1>&2 && rm -rf "$file.files" "$file""#;
 
 /// A process that outlives this one for as long as cleaning up takes. It holds a lock on a file that is
 /// called by the cluster's name: one that nobody holds is of a run whose reaper was killed.
@@ -52,6 +56,13 @@ impl Reaper {
     }
 }
 
+/// A folder for files that go with that cluster.
+pub(super) fn files(cluster: &str) -> Result<PathBuf> {
+    let path = folder()?.join(format!("{cluster}{FILES}"));
+    fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
 /// Takes away the clusters of runs that were killed together with their reapers.
 pub(super) fn clear_leftovers(lab: &Path) -> Result<()> {
     for entry in fs::read_dir(folder()?)? {
@@ -59,7 +70,8 @@ pub(super) fn clear_leftovers(lab: &Path) -> Result<()> {
         let (Some(name), Ok(file)) = (path.file_name(), File::open(&path)) else {
             continue;
         };
-        if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+        let text = name.as_encoded_bytes();
+        if !text.starts_with(PREFIX.as_bytes()) || text.ends_with(FILES.as_bytes()) {
             continue;
         }
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
@@ -76,6 +88,8 @@ pub(super) fn clear_leftovers(lab: &Path) -> Result<()> {
             name.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
+        // Not every cluster has any.
+        let _ = fs::remove_dir_all(path.with_added_extension(&FILES[1..]));
         fs::remove_file(&path)?;
     }
     Ok(())
