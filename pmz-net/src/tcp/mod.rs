@@ -6,6 +6,7 @@
 //! be in flight and how fast it leaves. docs/tcp.md says which RFC is implemented how, and how it compares
 //! with Linux.
 
+mod carried;
 mod congestion;
 mod connection;
 mod delivery;

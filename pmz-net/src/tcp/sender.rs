@@ -10,6 +10,7 @@ mod transmit;
 
 use std::time::{Duration, Instant};
 
+use super::carried::CarriedWindow;
 use super::congestion::{Congestion, Controller, Phase, controller};
 use super::delivery::Delivery;
 use super::memory::Account;
@@ -46,7 +47,7 @@ pub(super) struct Chunk {
 pub enum Path {
     /// Packets may be lost: congestion control decides.
     Datagrams,
-    /// A carrier that loses nothing and says itself when it can take more.
+    /// A carrier that loses nothing and has congestion control of its own.
     Stream,
 }
 
@@ -77,6 +78,7 @@ pub(super) struct Sender {
     algorithm: Congestion,
     controller: Box<dyn Controller>,
     path: Path,
+    carried: CarriedWindow,
     seed: u64,
     pacer: Pacer,
     /// The window held back what was sent before this number.
@@ -156,6 +158,7 @@ impl Sender {
             algorithm: setup.algorithm,
             controller: controller(setup.algorithm, setup.segment, setup.seed),
             path: setup.path,
+            carried: CarriedWindow::new(),
             seed: setup.seed,
             pacer: Pacer::default(),
             limited_until: 0,
@@ -252,6 +255,7 @@ impl Sender {
         self.path = path;
         // What was learnt belongs to another path.
         self.controller = controller(self.algorithm, self.segment, self.seed);
+        self.carried = CarriedWindow::new();
         self.pacer = Pacer::default();
         self.reduction = None;
     }
@@ -317,7 +321,7 @@ impl Sender {
     /// What may be in flight.
     fn congestion_window(&self) -> u64 {
         match (self.path, &self.reduction) {
-            (Path::Stream, _) => u64::MAX,
+            (Path::Stream, _) => self.carried.window(),
             (Path::Datagrams, Some(reduction)) => reduction.window(),
             (Path::Datagrams, None) => self.controller.window(),
         }

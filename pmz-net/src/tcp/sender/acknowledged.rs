@@ -101,8 +101,9 @@ impl Sender {
             window_limited: prior_una < self.limited_until
                 || (window < self.controller.threshold() && 2 * prior_in_flight >= window),
         };
-        if self.path == Path::Datagrams {
-            self.controller.on_ack(&summary);
+        match self.path {
+            Path::Datagrams => self.controller.on_ack(&summary),
+            Path::Stream => self.carried.on_ack(&summary, self.rtt.shortest()),
         }
         if advanced || newly_delivered > 0 {
             self.arm_timeout(now);
