@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::congestion::Ack;
 
-/// The queue that a flow may keep before the slowest part of its way.
-const QUEUE: Duration = Duration::from_millis(25);
+/// The queue that a flow may keep before the slowest part of its way: long enough for processes that are woken late.
+/// On two busy cores a download lost 14 % with 25 ms, and 5 % with 50, of what it had without a bound.
+const QUEUE: Duration = Duration::from_millis(50);
 /// In flight in any case, in bytes: delay that others make must not starve us.
 const FLOOR: u64 = 256 << 10;
 /// The rate is the highest of so many rounds.
@@ -139,7 +140,7 @@ mod tests {
         for _ in 0..2 * ROUNDS {
             round(&mut window, &mut delivered, 50_000_000, false);
         }
-        assert!(window.window() <= 50_000_000 * 35 / 1000, "{window:?}");
+        assert!(window.window() <= 50_000_000 * 60 / 1000, "{window:?}");
     }
 
     #[test]

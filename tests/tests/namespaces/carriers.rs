@@ -19,9 +19,8 @@ use tokio::task::JoinHandle;
 use crate::service;
 
 const MOVE: Duration = Duration::from_secs(20);
-/// What has to flow on each carrier, each way, before the next change. An upload may be slow beside a download that
-/// takes all it can get of the same stream.
-const SHARE: u64 = 2_000_000;
+/// What has to flow on each carrier, each way, before the next change.
+const SHARE: u64 = 10_000_000;
 
 #[test]
 fn a_download_and_an_upload_survive_each_change_of_carrier_byte_for_byte() {
