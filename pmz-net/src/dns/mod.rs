@@ -4,6 +4,8 @@
 //! DNS-Based Service Discovery" specification 1.1.0, and where that is silent, CoreDNS. [`DnsServer`]
 //! puts it behind sockets and asks the machine's original name servers for everything else.
 
+mod custom;
+mod domain;
 mod forward;
 mod found;
 mod name;
@@ -14,6 +16,8 @@ mod services;
 mod translate;
 mod zone;
 
+pub use custom::{CustomDomain, DomainTable, PortRef, PortRefError, SharedDomains};
+pub use domain::{Domain, DomainError};
 pub use resolve::{Answer, resolve};
 pub use server::{DnsConfig, DnsHandle, DnsServer};
 pub use translate::Translate;

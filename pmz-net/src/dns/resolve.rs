@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use super::found::{Found, address_records};
 use super::name::undashed;
 use super::zone::{Place, TTL, Zone};
-use super::{reverse, services};
+use super::{custom, reverse, services};
 use crate::catalog::{MirrorState, View};
 
 /// The version of the specification that the records follow.
@@ -133,7 +133,13 @@ fn look_up(
     record_type: RecordType,
 ) -> Option<(Found, Name)> {
     let mirror = &view.mirror;
-    match zone.place(name) {
+    let place = zone.place(name);
+    if matches!(place, Place::Short { .. } | Place::Elsewhere)
+        && let Some(found) = custom::look_up(mirror, zone, name, record_type)
+    {
+        return Some(found);
+    }
+    match place {
         Place::Elsewhere => None,
         Place::Short { service, namespace } => {
             let service = mirror.service(&namespace, &service)?;

@@ -122,7 +122,7 @@ fn endpoint(
 }
 
 /// `_port._protocol` of a service. Asked for addresses it gives the service's, as CoreDNS does.
-fn named_port(
+pub(super) fn named_port(
     service: &Service,
     port_name: &str,
     protocol: Protocol,
@@ -150,7 +150,12 @@ fn named_port(
 }
 
 /// SRV records: of the service where it has an address of its own, else of each endpoint.
-fn servers(service: &Service, zone: &Zone, name: &Name, wanted: impl Fn(&Port) -> bool) -> Found {
+pub(super) fn servers(
+    service: &Service,
+    zone: &Zone,
+    name: &Name,
+    wanted: impl Fn(&Port) -> bool,
+) -> Found {
     if service.kind == ServiceKind::Headless {
         let endpoints: Vec<_> = service
             .endpoints
@@ -249,7 +254,7 @@ fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + Clone {
     own.iter().copied().chain(endpoints)
 }
 
-fn protocol(label: &str) -> Option<Protocol> {
+pub(super) fn protocol(label: &str) -> Option<Protocol> {
     match label {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
@@ -259,7 +264,7 @@ fn protocol(label: &str) -> Option<Protocol> {
 }
 
 /// Whether a port has a name, the one given if any, and this protocol.
-fn is(port: &Port, protocol: Protocol, name: Option<&str>) -> bool {
+pub(super) fn is(port: &Port, protocol: Protocol, name: Option<&str>) -> bool {
     let own = port.name.as_deref();
     port.protocol == protocol
         && own.is_some_and(|own| name.is_none_or(|name| own.eq_ignore_ascii_case(name)))

@@ -8,6 +8,7 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use ipnet::IpNet;
 
+use super::custom::SharedDomains;
 use super::name::{labels, reverse_ancestor};
 use super::translate::Translate;
 
@@ -27,6 +28,8 @@ pub struct ZoneError {
 /// What of the name space is ours, and what it is called.
 #[derive(Clone, Debug)]
 pub struct Zone {
+    /// `<domain>.`
+    pub(super) domain: Name,
     /// `svc.`
     pub(super) short_services: Name,
     /// `svc.<domain>.`
@@ -41,6 +44,7 @@ pub struct Zone {
     pub(super) reverse: Vec<IpNet>,
     pub(super) short_names: bool,
     pub(super) translate: Option<Arc<dyn Translate>>,
+    pub(super) domains: SharedDomains,
 }
 
 impl Zone {
@@ -73,6 +77,8 @@ impl Zone {
             reverse: Vec::new(),
             short_names: true,
             translate: None,
+            domains: SharedDomains::default(),
+            domain: root,
         })
     }
 
@@ -102,6 +108,13 @@ impl Zone {
     #[must_use]
     pub fn with_translate(mut self, translate: Arc<dyn Translate>) -> Self {
         self.translate = Some(translate);
+        self
+    }
+
+    /// Domains that lead to services, too. What is ours without them stays as it is, but for the short names.
+    #[must_use]
+    pub fn with_domains(mut self, domains: SharedDomains) -> Self {
+        self.domains = domains;
         self
     }
 

@@ -1,5 +1,7 @@
 //! The specification, clause by clause, as a table of questions and answers.
 
+mod domains;
+
 use super::*;
 use crate::catalog::mirror::Mirror;
 use crate::catalog::samples::{cluster_ip, endpoint, external, headless, port};
