@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod config;
 pub mod daemon;
 pub mod deploy;
+pub mod domains;
 mod environment;
 pub mod failure;
 pub mod helper;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pmz_cli::cluster::Target;
 use pmz_cli::daemon::{
-    Ask, CarrierChoice, ConnectContext, ConnectError, Connector, ControlClient, Phase, Session,
-    State, Status, Tell, UpOptions, View, run,
+    Ask, CarrierChoice, ConnectContext, ConnectError, Connector, ControlClient, Domains, Phase,
+    Session, State, Status, Tell, UpOptions, View, run,
 };
+use pmz_cli::domains::Store;
 use pmz_cli::failure::{ExitCode, Failure};
 use pmz_cli::helper::{Channel, HelperClient, Paths, serve};
 use pmz_net::route::{OverlapPolicy, PoolWish};
@@ -126,7 +127,8 @@ fn bench(foreground: bool) -> Bench {
         run_as: None,
     };
     let client = HelperClient::new(ours).unwrap();
-    let daemon = tokio::spawn(run(client, options, connector, daemons));
+    let domains = Domains::new(Store::at(&dir.path().join("config/domains.json")));
+    let daemon = tokio::spawn(run(client, options, connector, daemons, domains));
     let starter = ControlClient::new(UnixStream::from_std(mine).unwrap());
     Bench {
         script,

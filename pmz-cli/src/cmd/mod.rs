@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod agent;
+mod dns;
 mod down;
 pub mod playground;
 mod status;
@@ -53,9 +54,9 @@ pub struct Global {
     /// Context of the kubeconfig, instead of its current one
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// Namespace of the pmz agent
-    #[arg(short, long, global = true, value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
-    pub namespace: String,
+    /// Namespace of the pmz agent [default: pmz]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Say more on stderr; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -66,8 +67,12 @@ impl Global {
         Target::new(
             self.kubeconfig.as_deref(),
             self.context.clone(),
-            self.namespace.clone(),
+            self.namespace().to_owned(),
         )
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
     }
 }
 
@@ -79,6 +84,8 @@ enum Verb {
     Down,
     /// Tell what is connected, and how
     Status(status::StatusArgs),
+    /// Lead names of your own to services, and show which names lead where
+    Dns(dns::DnsArgs),
     /// Try the whole product on a small cluster made of this machine's namespaces
     Playground(playground::PlaygroundArgs),
     /// Print the version
@@ -141,6 +148,7 @@ fn dispatch<C: Connector>(cli: Cli, hooks: &Hooks<C>) -> Result<Code, Failure> {
         Verb::Up(args) => up::run(&global, &args),
         Verb::Down => down::run(),
         Verb::Status(args) => status::run(&args),
+        Verb::Dns(args) => dns::run(&global, &args),
         Verb::Playground(args) => playground::run(args, global.verbose, hooks.playground),
         Verb::Version => version::run(),
         Verb::Agent(args) => agent::run(&global, args),
@@ -225,9 +233,12 @@ mod tests {
         ] {
             let cli = parse(line).unwrap();
             assert_eq!(cli.global.context.as_deref(), Some("dev"), "{line}");
-            assert_eq!(cli.global.namespace, "tools", "{line}");
+            assert_eq!(cli.global.namespace(), "tools", "{line}");
         }
-        assert_eq!(parse("pmz status -o json").unwrap().global.namespace, "pmz");
+        assert_eq!(
+            parse("pmz status -o json").unwrap().global.namespace(),
+            "pmz"
+        );
         assert_eq!(parse("pmz up -vv").unwrap().global.verbose, 2);
     }
 

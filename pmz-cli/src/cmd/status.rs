@@ -87,7 +87,7 @@ async fn status() -> Result<Option<Status>, Failure> {
     match ask(&mut client, &Ask::Status).await? {
         Some(Tell::Status(status)) => Ok(Some(*status)),
         None => Ok(None),
-        Some(Tell::View(_) | Tell::Traffic(_)) => Err(silent()),
+        Some(Tell::View(_) | Tell::Traffic(_) | Tell::Domain(_) | Tell::Names(_)) => Err(silent()),
     }
 }
 
@@ -137,12 +137,12 @@ async fn traffic(client: &mut ControlClient) -> Result<Option<TrafficReport>, Fa
     match ask(client, &Ask::Traffic).await? {
         Some(Tell::Traffic(report)) => Ok(Some(*report)),
         None => Ok(None),
-        Some(Tell::View(_) | Tell::Status(_)) => Err(silent()),
+        Some(Tell::View(_) | Tell::Status(_) | Tell::Domain(_) | Tell::Names(_)) => Err(silent()),
     }
 }
 
 /// What the daemon tells; `None` where it ended meanwhile.
-async fn ask(client: &mut ControlClient, what: &Ask) -> Result<Option<Tell>, Failure> {
+pub(super) async fn ask(client: &mut ControlClient, what: &Ask) -> Result<Option<Tell>, Failure> {
     let answer = async {
         client.ask(what).await.ok()?;
         client.next().await.transpose()
@@ -155,7 +155,7 @@ async fn ask(client: &mut ControlClient, what: &Ask) -> Result<Option<Tell>, Fai
     }
 }
 
-fn silent() -> Failure {
+pub(super) fn silent() -> Failure {
     Failure::new(
         ExitCode::General,
         "The daemon runs, but does not answer",

@@ -209,7 +209,7 @@ async fn watch(client: &mut ControlClient, progress: &mut Progress) -> Result<()
                     Phase::Connecting | Phase::Reconnecting { .. } => {}
                 }
             }
-            Some(Tell::Status(_) | Tell::Traffic(_)) => {}
+            Some(Tell::Status(_) | Tell::Traffic(_) | Tell::Domain(_) | Tell::Names(_)) => {}
             None => return Err(died()),
         }
     }
@@ -276,7 +276,7 @@ async fn status(client: &mut ControlClient) -> Result<Status, Failure> {
         loop {
             match client.next().await.map_err(|e| broken(&e))? {
                 Some(Tell::Status(status)) => return Ok(*status),
-                Some(Tell::View(_) | Tell::Traffic(_)) => {}
+                Some(Tell::View(_) | Tell::Traffic(_) | Tell::Domain(_) | Tell::Names(_)) => {}
                 None => return Err(died()),
             }
         }

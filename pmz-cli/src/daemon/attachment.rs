@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::dns::Translate;
+use pmz_net::dns::{SharedDomains, Translate};
 use pmz_net::route::{Found, Kind, Plan, Wishes, outermost};
 use pmz_net::session::Welcome;
 use pmz_net::steer::{PrefixKind, SteeredPrefix};
@@ -71,6 +71,12 @@ impl Attachment {
             state: tokio::sync::Mutex::default(),
             shown: parking_lot::Mutex::default(),
         }
+    }
+
+    /// Answers these domains, too.
+    pub(super) fn with_domains(mut self, domains: SharedDomains) -> Self {
+        self.state.get_mut().names.domains = domains;
+        self
     }
 
     /// Finds out whether all of it can be set up for that welcome, and what is in the way of some of it.

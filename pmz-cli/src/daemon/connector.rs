@@ -28,7 +28,7 @@ use super::run::{ConnectContext, ConnectError, Connector, Session};
 use super::running::{Progress, Running, reporter};
 use super::status::{Status, SteeringStatus};
 use super::steering::Steering;
-use super::wants::Wants;
+use super::wants::{Wants, host_and_port};
 use crate::cluster::{ClusterError, may_become_ready};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::{Family, HelperError, Refusal};
@@ -132,6 +132,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         options,
         helper,
         board,
+        domains,
         ..
     } = context;
     board.step("reading the kubeconfig");
@@ -139,6 +140,13 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     let dial = Arc::new(ClusterDial::open(options.target.clone(), Some(tuner)).await?);
     let cluster = dial.cluster();
     board.done(format!("context {}", cluster.context()));
+    let namespace = cluster.client().default_namespace().to_owned();
+    let api = host_and_port(cluster.server()).map(|(host, _)| host);
+    let entered = domains.enter(cluster.context(), &namespace, api.as_deref());
+    if let Err(failure) = entered.await {
+        // Everything else works without them.
+        board.fault(format!("no added domain is answered: {failure}"));
+    }
     if options.deploy {
         crate::deploy::deploy_missing(&cluster, board).await?;
     }
@@ -152,7 +160,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
 
     let mirror = SharedMirror::new();
     let wants = Wants::new(options, cluster.server());
-    let attachment = Arc::new(Attachment::new(helper.clone(), mirror.clone(), wants));
+    let attachment = Attachment::new(helper.clone(), mirror.clone(), wants);
+    let attachment = Arc::new(attachment.with_domains(domains.shared()));
     board.step("comparing networks");
     let found = attachment.check(&welcome).await?;
     board.done(match found.told.is_empty() {
@@ -179,6 +188,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
 
     let link = Arc::new(link);
     let (steering, steering_status) = steer(context, &mirror).await?;
+    domains.look_into(&mirror, steering.as_ref(), &welcome.cluster_domain);
     let (changes, progress) = watch::channel(Progress::default());
     let reporter = reporter(changes, mirror.clone());
     let aborting = helper.clone();
@@ -258,6 +268,7 @@ async fn steer(
         helper,
         board,
         traffic,
+        ..
     } = context;
     let routes = |missing: String| {
         traffic.missing(missing.clone());

@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::{Board, Phase, View};
+use super::domains::{AddDomain, DomainTold, Domains, RemoveDomain};
 use super::status::Status;
 use super::traffic::{TrafficReport, TrafficSource};
+use crate::domains::NamesPage;
 
 /// The longest line either way, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -35,6 +37,15 @@ pub enum Ask {
     Traffic,
     /// [`Tell::View`]s, until the daemon ends or the command has seen enough.
     Watch,
+    /// One [`Tell::Domain`]: a domain is to lead to a service.
+    AddDomain(AddDomain),
+    /// One [`Tell::Domain`]: a domain is to lead nowhere any more.
+    RemoveDomain(RemoveDomain),
+    /// [`Tell::Names`], page after page, or one [`Tell::Domain`] where there are none to tell.
+    Names {
+        /// Those of that context; the daemon's where none is named.
+        context: Option<String>,
+    },
     /// The daemon ends; the connection closes when all that it made is gone.
     Down,
 }
@@ -47,6 +58,10 @@ pub enum Tell {
     Status(Box<Status>),
     /// Answer to [`Ask::Traffic`].
     Traffic(Box<TrafficReport>),
+    /// Answer to [`Ask::AddDomain`] and [`Ask::RemoveDomain`].
+    Domain(DomainTold),
+    /// Answer to [`Ask::Names`].
+    Names(Box<NamesPage>),
     /// Where the daemon stands now.
     View(View),
 }
@@ -63,19 +78,21 @@ pub(super) struct Control {
     pub(super) hang_up: CancellationToken,
     pub(super) status: mpsc::Sender<StatusRequest>,
     pub(super) traffic: TrafficSource,
+    pub(super) domains: Domains,
     pub(super) tasks: TaskTracker,
     clients: Arc<Semaphore>,
     owner: u32,
 }
 
 impl Control {
-    pub(super) fn new(status: mpsc::Sender<StatusRequest>) -> Self {
+    pub(super) fn new(status: mpsc::Sender<StatusRequest>, domains: Domains) -> Self {
         Self {
             board: Board::default(),
             stop: CancellationToken::new(),
             hang_up: CancellationToken::new(),
             status,
             traffic: TrafficSource::default(),
+            domains,
             tasks: TaskTracker::new(),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
             owner: nix::unistd::geteuid().as_raw(),
@@ -139,6 +156,20 @@ impl Control {
                         let report = Box::new(self.traffic.report().await);
                         tell(&mut write, &Tell::Traffic(report)).await?;
                     }
+                    Ask::AddDomain(wish) => {
+                        tell(&mut write, &Tell::Domain(self.domains.add(wish).await)).await?;
+                    }
+                    Ask::RemoveDomain(wish) => {
+                        tell(&mut write, &Tell::Domain(self.domains.remove(wish).await)).await?;
+                    }
+                    Ask::Names { context } => match self.domains.names(context.as_deref()).await {
+                        Ok(pages) => {
+                            for page in pages {
+                                tell(&mut write, &Tell::Names(Box::new(page))).await?;
+                            }
+                        }
+                        Err(told) => tell(&mut write, &Tell::Domain(told)).await?,
+                    },
                     Ask::Down => self.stop.cancel(),
                     Ask::Watch => {
                         // What the client says meanwhile is the next request, such as `down`.
@@ -275,8 +306,9 @@ mod tests {
 
     fn bench() -> Bench {
         let (sender, requests) = mpsc::channel(4);
-        let control = Control::new(sender);
         let dir = tempfile::tempdir().unwrap();
+        let store = crate::domains::Store::at(&dir.path().join("domains.json"));
+        let control = Control::new(sender, Domains::new(store));
         control
             .listen(StdListener::bind(dir.path().join("s")).unwrap())
             .unwrap();

@@ -41,7 +41,7 @@ pub fn start(mut options: UpOptions) -> Result<Started, Failure> {
         return Err(Refusal::NoTun.into());
     }
     if geteuid().is_root() {
-        options.run_as = behind_sudo(|name| std::env::var(name).ok());
+        options.run_as = caller();
         let owner = options.run_as.map_or(0, |user| user.uid);
         let (ours, theirs) = Channel::pair().map_err(|e| not_started(&e))?;
         let fd = theirs.as_raw_fd();
@@ -111,6 +111,12 @@ fn not_started(error: &io::Error) -> Failure {
         format!("pmz can't start its processes: {error}"),
         "The machine may be out of memory, processes or descriptors",
     )
+}
+
+/// Who called sudo, where somebody did and this is root.
+pub(crate) fn caller() -> Option<RunAs> {
+    let named = behind_sudo(|name| std::env::var(name).ok());
+    named.filter(|_| geteuid().is_root())
 }
 
 /// Who called sudo, where somebody did.

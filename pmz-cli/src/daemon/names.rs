@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, Translate, Zone};
+use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
 use pmz_net::session::Welcome;
 
 use super::run::ConnectError;
@@ -21,6 +21,8 @@ pub(super) struct Names {
     /// What the machine asked before.
     previous: Option<PreviousResolver>,
     pub(super) domain: String,
+    /// The domains that the user added.
+    pub(super) domains: SharedDomains,
 }
 
 impl Names {
@@ -56,6 +58,7 @@ impl Names {
         };
         let mut zone = zone
             .with_reverse(reverse)
+            .with_domains(self.domains.clone())
             .with_server_addresses(welcome.addresses.clone());
         if let Some(translate) = translate {
             zone = zone.with_translate(translate);

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 
+use super::domains::Domains;
 use super::log::{LogFile, filter};
 use super::options::{RunAs, UpOptions};
 use super::run::{Connector, run};
+use crate::domains::Store;
 use crate::environment::Environment;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::HelperClient;
@@ -73,7 +75,8 @@ pub fn main<C: Connector>(
     let connector = connector(&options);
     let ended: Result<_, Failure> = runtime.block_on(async {
         let helper = HelperClient::new(helper).map_err(|e| internal(&e))?;
-        Ok(run(helper, options, connector, control).await)
+        let domains = Domains::new(Store::of_user());
+        Ok(run(helper, options, connector, control, domains).await)
     });
     // Whatever still runs there has nobody to work for.
     runtime.shutdown_background();
@@ -87,8 +90,8 @@ fn close_on_exec(fd: RawFd) -> nix::Result<()> {
     nix::fcntl::fcntl(fd, flags).map(drop)
 }
 
-/// Gives every right of root's up for good, and takes the user's environment.
-fn become_user(user: RunAs, environment: Option<&Environment>) -> anyhow::Result<()> {
+/// Gives every right of root's up for good, and takes the user's environment. The process must have one thread only.
+pub(crate) fn become_user(user: RunAs, environment: Option<&Environment>) -> anyhow::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let entry = User::from_uid(uid)?
         .ok_or_else(|| anyhow::anyhow!("there is no user with the id {uid}"))?;

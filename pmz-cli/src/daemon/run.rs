@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Phase};
 use super::control::{Control, StatusRequest};
+use super::domains::Domains;
 use super::options::UpOptions;
 use super::status::Status;
 use super::traffic::TrafficSource;
@@ -38,6 +39,8 @@ pub struct ConnectContext {
     pub board: Board,
     /// Is told where traffic is counted.
     pub traffic: TrafficSource,
+    /// The domains that the user added: is told of the cluster, and answers them.
+    pub domains: Domains,
 }
 
 /// Makes sessions, one after another. What outlives a session (the TUN, its routes) is its to keep.
@@ -118,14 +121,16 @@ pub async fn run<C: Connector>(
     options: UpOptions,
     mut connector: C,
     starter: StdStream,
+    domains: Domains,
 ) -> Result<(), Failure> {
     let (sender, mut requests) = mpsc::channel(16);
-    let control = Control::new(sender);
+    let control = Control::new(sender, domains);
     let context = ConnectContext {
         options,
         helper: helper.clone(),
         board: control.board.clone(),
         traffic: control.traffic.clone(),
+        domains: control.domains.clone(),
     };
     let end = match begin(&control, &context, starter).await {
         Ok(()) => live(&context, &mut connector, &mut requests, &control.stop).await,

@@ -148,7 +148,7 @@ impl Wants {
     }
 }
 
-fn host_and_port(server: &str) -> Option<(String, u16)> {
+pub(super) fn host_and_port(server: &str) -> Option<(String, u16)> {
     let uri: Uri = server.parse().ok()?;
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
     let usual = if uri.scheme_str() == Some("http") {

@@ -13,6 +13,8 @@ use super::servers::Server;
 pub const LAPTOP: &str = "laptop";
 /// Where the developer's kubeconfig lies on the laptop.
 pub const KUBECONFIG: &str = "/run/playground/kubeconfig";
+/// The laptop's folder for what users configure: what they do there is none of the real user's wishes.
+pub const CONFIG_HOME: &str = "/run/playground/config";
 /// What the node may be called for short.
 pub(super) const NODE: &str = "node";
 

@@ -23,7 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::machine::{Namespaces, command_in, recv_with_fds, send_with_fds};
-use super::machines::{KUBECONFIG, LAPTOP, Machines};
+use super::machines::{CONFIG_HOME, KUBECONFIG, LAPTOP, Machines};
 
 /// What an abstract socket's name begins with; the process id follows.
 const NAME: &str = "pmz-playground/";
@@ -161,6 +161,7 @@ pub fn shell_command(
     command.args(args);
     if machine == LAPTOP {
         command.env("KUBECONFIG", KUBECONFIG);
+        command.env("XDG_CONFIG_HOME", CONFIG_HOME);
     }
     Ok(command)
 }

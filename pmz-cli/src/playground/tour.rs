@@ -98,21 +98,22 @@ async fn guided(world: &World, run: &Run, say: &mut Say) -> Result<ExitCode> {
 }
 
 async fn sights(world: &World, say: &mut Say) -> Result<ExitCode> {
-    say.begin("the cluster's services")?;
-    let model = world.playground().model().get();
-    let lines = model.services.iter().map(|s| {
-        let addresses = s
-            .cluster_ips()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>();
-        format!(
-            "{:24} {}",
-            format!("{}.{}.svc", s.name, s.namespace),
-            addresses.join("  ")
-        )
-    });
-    say.end(&lines.collect::<Vec<_>>().join("\n"))?;
+    let add = [
+        "dns",
+        "add",
+        "--domain",
+        "www.dns.com",
+        "--service",
+        "echo",
+        "--namespace",
+        "default",
+    ];
+    pmz(world, say, &add).await?;
+    let names = pmz(world, say, &["dns", "list"]).await?;
+    ensure!(
+        names.starts_with("www.dns.com"),
+        "the added domain is not the first"
+    );
 
     let echoed = errand(
         world,
@@ -121,6 +122,8 @@ async fn sights(world: &World, say: &mut Say) -> Result<ExitCode> {
     )
     .await?;
     ensure!(echoed == "\"amazing\"", "echo answered {echoed}");
+    let domain = errand(world, say, &["get", "http://www.dns.com/?echo_body=yours"]).await?;
+    ensure!(domain == "\"yours\"", "the added domain answered {domain}");
     errand(world, say, &["get", "http://echo.shop.svc.cluster.local/"]).await?;
     errand(world, say, &["udp", "udp-echo.default", "hello"]).await?;
     errand(world, say, &["ping", "db-0.db.default.svc"]).await?;
@@ -132,14 +135,7 @@ async fn sights(world: &World, say: &mut Say) -> Result<ExitCode> {
     ensure!(routes.contains("pmz0"), "no route leads into pmz0");
     say.end(&routes)?;
 
-    say.begin("pmz status")?;
-    let status = output(Command::from({
-        let mut command = world.pmz();
-        command.arg("status");
-        command
-    }))
-    .await?;
-    say.end(&status)?;
+    pmz(world, say, &["status"]).await?;
 
     if io::stdout().is_terminal() {
         println!(
@@ -159,6 +155,16 @@ fn program() -> String {
     format!("sudo {}", program.display())
 }
 
+/// Runs pmz on the laptop; gives what it wrote to stdout, and shows what it said, too.
+async fn pmz(world: &World, say: &mut Say, what: &[&str]) -> Result<String> {
+    say.begin(&format!("pmz {}", what.join(" ")))?;
+    let mut command = world.pmz();
+    command.args(what);
+    let (told, said) = output_and_talk(Command::from(command)).await?;
+    say.end(format!("{said}{told}").trim_end())?;
+    Ok(told)
+}
+
 async fn errand(world: &World, say: &mut Say, what: &[&str]) -> Result<String> {
     say.begin(&what.join(" "))?;
     let mut command = world.pmz();
@@ -168,17 +174,21 @@ async fn errand(world: &World, say: &mut Say, what: &[&str]) -> Result<String> {
     Ok(line)
 }
 
-async fn output(mut command: Command) -> Result<String> {
+async fn output(command: Command) -> Result<String> {
+    let (told, _) = output_and_talk(command).await?;
+    Ok(told.trim_end().to_owned())
+}
+
+/// What a command that succeeds writes to stdout and to stderr.
+async fn output_and_talk(mut command: Command) -> Result<(String, String)> {
     let output = command
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", error.trim());
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned())
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{}", said.trim());
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), said))
 }
 
 /// The IPv4 and IPv6 routes of the main table, as `ip route` writes them.

@@ -25,7 +25,7 @@ use super::{Options, Playground};
 pub const DEVELOPER: &str = "dev";
 /// A user who may see pods, and not connect to them.
 pub const STRANGER: &str = "stranger";
-pub use super::machines::KUBECONFIG;
+pub use super::machines::{CONFIG_HOME, KUBECONFIG};
 
 /// Where the other user's lies.
 pub const STRANGER_KUBECONFIG: &str = "/run/playground/stranger.kubeconfig";
@@ -142,6 +142,7 @@ impl World {
     pub fn laptop(&self, program: &str) -> std::process::Command {
         let mut command = self.playground.laptop().command(program);
         command.env("KUBECONFIG", KUBECONFIG);
+        command.env("XDG_CONFIG_HOME", CONFIG_HOME);
         command
     }
 
@@ -149,6 +150,7 @@ impl World {
     pub fn pmz(&self) -> std::process::Command {
         let mut command = self.playground.laptop().pmz();
         command.env("KUBECONFIG", KUBECONFIG);
+        command.env("XDG_CONFIG_HOME", CONFIG_HOME);
         command
     }
 

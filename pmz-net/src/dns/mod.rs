@@ -18,6 +18,8 @@ mod zone;
 
 pub use custom::{CustomDomain, DomainTable, PortRef, PortRefError, SharedDomains};
 pub use domain::{Domain, DomainError};
+/// Domain names of DNS, as [`Domain`] and [`DomainTable`] have them.
+pub use hickory_proto::rr::Name;
 pub use resolve::{Answer, resolve};
 pub use server::{DnsConfig, DnsHandle, DnsServer};
 pub use translate::Translate;

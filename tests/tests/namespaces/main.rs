@@ -3,6 +3,7 @@
 mod carriers;
 mod deaths;
 mod diverting;
+mod domains;
 mod flows;
 mod hostile;
 mod interop;

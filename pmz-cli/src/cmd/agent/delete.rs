@@ -24,7 +24,7 @@ pub(super) fn run(global: &Global, args: &DeleteArgs) -> Result<Code, Failure> {
     let done = with_progress(global, async |cluster, board| {
         Ok(delete_agent(&cluster, within, &board).await?)
     })?;
-    eprintln!("{}", summary(&global.namespace, &done));
+    eprintln!("{}", summary(global.namespace(), &done));
     Ok(Code::SUCCESS)
 }
 

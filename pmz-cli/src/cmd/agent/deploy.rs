@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, args: &DeployArgs) -> Result<Code, Failure> {
     let config = Config::load()?;
     let image = image::choose(args.agent.image.as_deref(), &config).map_err(DeployError::from)?;
     let manifest =
-        Manifest::new(&args.agent, &global.namespace, &image).map_err(DeployError::from)?;
+        Manifest::new(&args.agent, global.namespace(), &image).map_err(DeployError::from)?;
     with_progress(global, async |cluster, board| {
         let within = Duration::from_secs(args.timeout);
         deploy_agent(&cluster, &manifest, args.force_conflicts, within, &board).await?;

@@ -21,7 +21,7 @@ pub(super) fn run(global: &Global, args: &ManifestArgs) -> Result<Code, Failure>
     let config = Config::load()?;
     let image = image::choose(args.agent.image.as_deref(), &config).map_err(DeployError::from)?;
     let manifest =
-        Manifest::new(&args.agent, &global.namespace, &image).map_err(DeployError::from)?;
+        Manifest::new(&args.agent, global.namespace(), &image).map_err(DeployError::from)?;
     let yaml = manifest.to_yaml().map_err(DeployError::from)?;
     std::io::stdout()
         .write_all(yaml.as_bytes())

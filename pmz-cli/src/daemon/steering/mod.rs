@@ -104,6 +104,15 @@ impl Steering {
         self.addresses.lock().map.real(address)
     }
 
+    /// What this machine uses for an address of the cluster, where that is decided. Decides nothing.
+    pub(super) fn peek(&self, real: IpAddr) -> Option<IpAddr> {
+        match self.addresses.lock().map.peek(real) {
+            Used::Itself => Some(real),
+            Used::Virtual(address) => Some(address),
+            Used::None => None,
+        }
+    }
+
     /// The services that it follows.
     pub(super) fn mirror(&self) -> &SharedMirror {
         &self.mirror
