@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use pmz_cli::cluster::Target;
 use pmz_cli::daemon::{
-    Ask, CarrierChoice, ConnectContext, ConnectError, Connector, ControlClient, Domains, Phase,
-    Session, State, Status, Tell, UpOptions, View, run,
+    AddDomain, Ask, CarrierChoice, ConnectContext, ConnectError, Connector, ControlClient,
+    DomainTold, Domains, Phase, RemoveDomain, Session, State, Status, Tell, UpOptions, View, run,
 };
-use pmz_cli::domains::Store;
+use pmz_cli::domains::{Change, Store};
 use pmz_cli::failure::{ExitCode, Failure};
 use pmz_cli::helper::{Channel, HelperClient, Paths, serve};
 use pmz_net::route::{OverlapPolicy, PoolWish};
@@ -42,6 +42,7 @@ impl Connector for Scripted {
 
     async fn connect(&mut self, context: &ConnectContext) -> Result<Fake, ConnectError> {
         context.board.step("asking the script");
+        context.domains.enter("dev", "tools", None).await?;
         match self.script.recv().await {
             Some(Outcome::Stands) => Ok(Fake {
                 lose: self.lose.clone(),
@@ -159,15 +160,17 @@ impl Bench {
             .unwrap()
     }
 
+    /// Asks as another command does it.
+    async fn ask(&self, what: &Ask) -> Tell {
+        let socket = UnixStream::connect(self.paths.control_socket()).await;
+        let mut client = ControlClient::new(socket.unwrap());
+        client.ask(what).await.unwrap();
+        client.next().await.unwrap().unwrap()
+    }
+
     async fn status(&self) -> Status {
-        let mut client = ControlClient::new(
-            UnixStream::connect(self.paths.control_socket())
-                .await
-                .unwrap(),
-        );
-        client.ask(&Ask::Status).await.unwrap();
-        match client.next().await.unwrap() {
-            Some(Tell::Status(status)) => *status,
+        match self.ask(&Ask::Status).await {
+            Tell::Status(status) => *status,
             other => panic!("{other:?}"),
         }
     }
@@ -286,5 +289,58 @@ async fn while_it_connects_it_can_be_told_to_end() {
     bench.until(|view| !view.steps.is_empty()).await;
     bench.starter.ask(&Ask::Down).await.unwrap();
     bench.until(|view| view.phase == Phase::Stopping).await;
+    bench.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn domains_are_added_listed_and_removed_while_it_runs() {
+    let mut bench = bench(false);
+    bench.starter.ask(&Ask::Watch).await.unwrap();
+    bench.script.send(Outcome::Stands).ok().unwrap();
+    bench.until(|view| view.phase == Phase::Connected).await;
+    let wish = AddDomain {
+        domain: "www.dns.com".parse().unwrap(),
+        service: "echo".parse().unwrap(),
+        namespace: None,
+        port: Some("http".parse().unwrap()),
+        context: None,
+        force: false,
+    };
+    let told = bench.ask(&Ask::AddDomain(wish.clone())).await;
+    let Tell::Domain(DomainTold::Done { change, line }) = told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(change, Change::Added);
+    assert_eq!(line.entry.target(), "echo.tools.svc:http");
+    assert_eq!(bench.status().await.domains, 1);
+
+    let names = Ask::Names { context: None };
+    let Tell::Names(page) = bench.ask(&names).await else {
+        panic!();
+    };
+    assert_eq!(page.domains[0].entry, line.entry);
+    let elsewhere = Some("prod".to_owned());
+    let other = AddDomain {
+        context: elsewhere.clone(),
+        ..wish
+    };
+    for ask in [Ask::AddDomain(other), Ask::Names { context: elsewhere }] {
+        let told = bench.ask(&ask).await;
+        let Tell::Domain(DomainTold::Elsewhere { context }) = told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(context, "dev");
+    }
+
+    let wish = RemoveDomain {
+        domain: line.entry.domain,
+        context: Some("dev".to_owned()),
+    };
+    let told = bench.ask(&Ask::RemoveDomain(wish.clone())).await;
+    assert!(matches!(told, Tell::Domain(DomainTold::Done { .. })));
+    let told = bench.ask(&Ask::RemoveDomain(wish)).await;
+    assert!(matches!(told, Tell::Domain(DomainTold::Refused { .. })));
+    assert_eq!(bench.status().await.domains, 0);
+    bench.starter.ask(&Ask::Down).await.unwrap();
     bench.ended().await.unwrap();
 }

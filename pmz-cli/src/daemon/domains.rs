@@ -126,6 +126,11 @@ impl Domains {
         self.inner.shared.clone()
     }
 
+    /// How many are answered.
+    pub(super) fn count(&self) -> u64 {
+        self.inner.shared.get().domains().len() as u64
+    }
+
     /// The daemon connects to that context, with this namespace and this host of its API server: its domains are
     /// answered from now on.
     ///

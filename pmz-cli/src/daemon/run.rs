@@ -328,6 +328,7 @@ fn blank(context: &ConnectContext) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         context: context.options.target.context.clone().unwrap_or_default(),
+        domains: context.domains.count(),
         ..Status::default()
     }
 }

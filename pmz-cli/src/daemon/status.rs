@@ -189,6 +189,9 @@ pub struct Status {
     /// Services of the cluster that have names here.
     #[serde(default)]
     pub services: u64,
+    /// Domains that the user has led to services of the cluster.
+    #[serde(default)]
+    pub domains: u64,
     /// How often the connection was lost and made again.
     #[serde(default)]
     pub reconnects: u64,

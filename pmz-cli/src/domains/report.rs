@@ -9,6 +9,8 @@ use super::{Entry, check_service};
 
 /// Addresses of one service that are told at most.
 const MAX_ADDRESSES: usize = 16;
+/// Ports of one service that are told at most.
+const MAX_PORTS: usize = 16;
 
 /// Where a name leads at present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +27,7 @@ pub struct Lead {
     /// The name outside that it leads to instead (ExternalName).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_name: Option<String>,
-    /// The service's ports.
+    /// The service's ports; of a headless one those on which its endpoints listen, which is where programs arrive.
     #[serde(default)]
     pub ports: Vec<Port>,
 }
@@ -49,6 +51,18 @@ impl Lead {
                 real.extend(shown.map(|endpoint| endpoint.address));
             }
         }
+        let mut ports: Vec<Port> = Vec::new();
+        let (own, behind) = match service.kind {
+            ServiceKind::Headless => (&[][..], service.endpoints.as_slice()),
+            ServiceKind::ClusterIp { .. } | ServiceKind::ExternalName { .. } => {
+                (service.ports.as_slice(), &[][..])
+            }
+        };
+        for port in own.iter().chain(behind.iter().flat_map(|it| &it.ports)) {
+            if ports.len() < MAX_PORTS && !ports.contains(port) {
+                ports.push(port.clone());
+            }
+        }
         let more_addresses = real.len().saturating_sub(MAX_ADDRESSES);
         real.truncate(MAX_ADDRESSES);
         let addresses: Vec<IpAddr> = real.iter().filter_map(|address| used(*address)).collect();
@@ -61,7 +75,7 @@ impl Lead {
             cluster_addresses,
             more_addresses,
             external_name,
-            ports: service.ports.iter().take(MAX_ADDRESSES).cloned().collect(),
+            ports,
         }
     }
 }

@@ -54,13 +54,14 @@ pub fn text(names: &Names, style: Style) -> String {
     for line in &names.services {
         rows.push([line.name.clone(), places(&line.lead), String::new()]);
     }
-    let mut widths = [0; 2];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let [name, place] = widths;
+    let widest = |cells: &mut dyn Iterator<Item = &String>| {
+        let widths = cells.map(|cell| cell.chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let name = widest(&mut rows.iter().map(|[name, ..]| name));
+    // Only domains have something behind it, and a headless service may have many addresses.
+    let domains = rows.iter().take(names.domains.len());
+    let place = widest(&mut domains.map(|[_, place, _]| place));
     let mut text = String::new();
     for [first, second, third] in rows {
         let line = format!("{first:<name$}  {second:<place$}  {third}");
@@ -159,9 +160,9 @@ mod tests {
     #[test]
     fn names_stand_in_columns_and_domains_first() {
         let expected = "\
-*.shop.test          -                      gone.default.svc  There is no such service
-www.dns.com          10.96.25.30 fd00::1    echo.default.svc
-unknown.test         -                      echo.default.svc
+*.shop.test          -                    gone.default.svc  There is no such service
+www.dns.com          10.96.25.30 fd00::1  echo.default.svc
+unknown.test         -                    echo.default.svc
 echo.default.svc     10.96.25.30
 outside.default.svc  www.example.org
 web.shop.svc         240.0.0.1 (10.96.0.8)

@@ -98,8 +98,11 @@ pub fn text(status: &Status, style: Style) -> String {
         rows.push((
             "Names",
             format!(
-                "{} services below {}, by {}",
-                status.services, dns.domain, dns.how
+                "{} services below {}{}, by {}",
+                status.services,
+                dns.domain,
+                added(status.domains),
+                dns.how
             ),
         ));
     }
@@ -176,6 +179,15 @@ fn state(status: &Status, style: Style) -> String {
     }
 }
 
+/// Domains that the user added.
+fn added(domains: u64) -> String {
+    match domains {
+        0 => String::new(),
+        1 => " and a domain of yours".to_owned(),
+        n => format!(" and {n} domains of yours"),
+    }
+}
+
 /// How a network is known.
 fn known(network: &Network, seen: &str) -> String {
     match network.found {
@@ -237,6 +249,7 @@ mod tests {
                 pods: Network::default(),
             }),
             services: 14,
+            domains: 2,
             reconnects: 1,
             last_fault: Some(Fault {
                 what: "the agent is gone".to_owned(),
@@ -257,7 +270,7 @@ mod tests {
             "Round trip  0.8 ms\n",
             "Device      pmz0, MTU 1280\n",
             "Networks    services by ServiceCIDR objects; pods guessed from the pods seen\n",
-            "Names       14 services below cluster.local, by resolv.conf\n",
+            "Names       14 services below cluster.local and 2 domains of yours, by resolv.conf\n",
             "Received    12 MB, 0 packets\n",
             "Dropped     3 wrong-source\n",
             "Last fault  the agent is gone, 2 min ago\n",

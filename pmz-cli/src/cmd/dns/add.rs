@@ -3,10 +3,10 @@
 use std::process::ExitCode as Code;
 
 use clap::Args;
-use pmz_net::catalog::Protocol;
+use pmz_net::catalog::{Port, Protocol};
 
 use super::super::Global;
-use super::{Asked, Kept, ask_daemon, domain, done};
+use super::{Asked, Kept, ask_daemon, domain, done, named_context};
 use crate::daemon::{AddDomain, Ask};
 use crate::domains::{Change, DomainLine, Entry, KubeName, Lead, check_name, put};
 use crate::failure::{ExitCode, Failure};
@@ -78,7 +78,7 @@ fn wish(global: &Global, namespace: Option<&str>, args: &AddArgs) -> Result<AddD
                 "Give a port of the service as `kubectl get service` shows it",
             )
         })?,
-        context: global.context.clone(),
+        context: named_context(global)?,
         force: args.force,
     })
 }
@@ -155,15 +155,16 @@ fn say(change: &Change, line: &DomainLine) -> String {
 
 /// DNS leads to addresses; which port is meant, programs must be told where it is none of the usual ones.
 fn ports_hint(line: &DomainLine, lead: &Lead) -> Option<String> {
-    let meant = |port: &&pmz_net::catalog::Port| {
-        port.protocol == Protocol::Tcp
-            && line
-                .entry
-                .port
-                .as_ref()
-                .is_none_or(|wanted| wanted.is(port))
+    let tcp: Vec<&Port> = lead
+        .ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Tcp)
+        .collect();
+    let is_meant = |port: &Port| line.entry.port.as_ref().is_some_and(|it| it.is(port));
+    let ports: Vec<u16> = match tcp.iter().find(|port| is_meant(port)) {
+        Some(meant) => vec![meant.port],
+        None => tcp.iter().map(|port| port.port).collect(),
     };
-    let ports: Vec<u16> = lead.ports.iter().filter(meant).map(|it| it.port).collect();
     let [first, ..] = ports.as_slice() else {
         return None;
     };
@@ -191,7 +192,7 @@ mod tests {
             service: "echo".parse().unwrap(),
             port: wanted.map(|port| port.parse().unwrap()),
         };
-        let port = pmz_net::catalog::Port {
+        let port = Port {
             name: Some("web".to_owned()),
             protocol: Protocol::Tcp,
             port,

@@ -6,7 +6,7 @@ use std::process::ExitCode as Code;
 use clap::{Args, ValueEnum};
 
 use super::super::{Global, broken};
-use super::{Asked, ask_daemon, silent};
+use super::{Asked, ask_daemon, named_context, silent};
 use crate::daemon::{Ask, DomainTold, Tell};
 use crate::domains::{DomainLine, NamesPage};
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ pub(super) fn run(
     namespace: Option<&str>,
     args: &ListArgs,
 ) -> Result<Code, Failure> {
-    let context = global.context.clone();
+    let context = named_context(global)?;
     let mut names = match ask_daemon(global, &Ask::Names { context })? {
         Asked::Told(told) => {
             let names = join(told)?;

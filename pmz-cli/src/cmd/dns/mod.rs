@@ -70,6 +70,16 @@ fn become_caller() -> Result<(), Failure> {
     })
 }
 
+/// The context that is meant by name; none where it is the one that pmz is connected to. A kubeconfig that is named means
+/// its current one.
+fn named_context(global: &Global) -> Result<Option<String>, Failure> {
+    if global.context.is_some() || global.kubeconfig.is_none() {
+        return Ok(global.context.clone());
+    }
+    let loaded = runtime()?.block_on(global.target().load())?;
+    Ok(Some(loaded.context))
+}
+
 /// Where a command goes that no daemon takes.
 struct Kept {
     store: Store,

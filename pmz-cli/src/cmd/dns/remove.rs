@@ -5,7 +5,7 @@ use std::process::ExitCode as Code;
 use clap::Args;
 
 use super::super::Global;
-use super::{Asked, ask_daemon, domain, done};
+use super::{Asked, ask_daemon, domain, done, named_context};
 use crate::daemon::{Ask, RemoveDomain};
 use crate::domains::take;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, args: &RemoveArgs) -> Result<Code, Failure> {
     let domain = domain(&args.domain)?;
     let wish = RemoveDomain {
         domain: domain.clone(),
-        context: global.context.clone(),
+        context: named_context(global)?,
     };
     let (entry, why) = match ask_daemon(global, &Ask::RemoveDomain(wish))? {
         Asked::Told(told) => (done(told)?.1.entry, None),

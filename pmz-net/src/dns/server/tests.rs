@@ -1,5 +1,7 @@
 //! The server on loopback sockets, asked as any client asks.
 
+mod any_bytes;
+
 use std::net::Ipv4Addr;
 
 use hickory_proto::rr::RData;
@@ -349,6 +351,34 @@ async fn external_names_are_followed_to_their_addresses() {
         (reply.answers.len(), reply.metadata.response_code),
         (1, ResponseCode::NoError)
     );
+}
+
+#[tokio::test]
+async fn an_added_domain_is_answered_from_the_mirror_and_never_asked_outside() {
+    let upstream = Upstream::start(Manner::Answer).await;
+    let bench = Bench::start(vec![upstream.address]);
+    let question = query("www.dns.com.", RecordType::A);
+    assert_eq!(addresses(&bench.udp(&question).await), ["192.0.2.1"]);
+    let domains = crate::dns::SharedDomains::default();
+    let zone = Zone::new("cluster.local").unwrap();
+    bench.handle.set_zone(zone.with_domains(domains.clone()));
+    let custom = crate::dns::CustomDomain {
+        domain: "www.dns.com".parse().unwrap(),
+        service: crate::catalog::samples::key("default", "echo"),
+        port: None,
+    };
+    domains.set(crate::dns::DomainTable::new(vec![custom], vec![]));
+    let reply = bench.udp(&question).await;
+    assert_eq!(addresses(&reply), ["10.96.0.7"]);
+    assert!(reply.metadata.authoritative && reply.answers[0].ttl <= 5);
+    for record_type in [RecordType::AAAA, RecordType::HTTPS, RecordType::TXT] {
+        let reply = bench.udp(&query("www.dns.com.", record_type)).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert!(reply.answers.is_empty());
+        assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
+    }
+    domains.set(crate::dns::DomainTable::default());
+    assert_eq!(addresses(&bench.udp(&question).await), ["192.0.2.1"]);
 }
 
 #[tokio::test]
