@@ -1,8 +1,10 @@
 //! The whole playground: machines, the Kubernetes API, agents, and pmz on the laptop.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +77,7 @@ impl World {
                 .laptop()
                 .write_file(path, kubeconfig.as_bytes())?;
         }
+        playground.laptop().run_in(make_config_home)??;
         let mut world = Self {
             agents: Vec::new(),
             api,
@@ -193,6 +196,12 @@ impl World {
             playground.shutdown().await;
         }
     }
+}
+
+/// Whoever started the playground by sudo is the laptop's user, too.
+fn make_config_home() -> io::Result<()> {
+    std::fs::create_dir_all(CONFIG_HOME)?;
+    std::fs::set_permissions(CONFIG_HOME, Permissions::from_mode(0o1777))
 }
 
 /// Where pods find the API: the ClusterIP of `kubernetes`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::model::ServiceType;
 use pmz_cli::playground::world::World;
-use pmz_tests::{Ran, eventually, options, run, scene};
+use pmz_tests::{Ran, eventually, options, run, scene, script};
 
 use crate::service;
 
@@ -268,6 +268,42 @@ fn what_makes_no_sense_for_a_domain_is_refused_in_one_paragraph() {
             done(world, &[&other[..], &["--force"]].concat()).await?;
             let blob = crate::service(world, "default", "blob", 4)?.ip();
             ensure!(addresses(world, "a.test").await? == [blob], "replaced");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn behind_sudo_daemon_and_command_keep_domains_as_the_caller() {
+    scene(
+        "domains behind sudo",
+        || options(None),
+        async |world| {
+            let behind_sudo = async |what: &[&str]| {
+                let mut command = world.pmz();
+                command
+                    .args(what)
+                    .env("SUDO_UID", "65534")
+                    .env("SUDO_GID", "65534");
+                let ran = run(command).await?;
+                ensure!(ran.code == Some(0), "{what:?}: {ran:?}");
+                Ok::<_, anyhow::Error>(ran)
+            };
+            behind_sudo(&ADD).await?;
+            behind_sudo(&["up"]).await?;
+            let echo = service(world, "default", "echo", 4)?.ip();
+            ensure!(addresses(world, DOMAIN).await? == [echo], "kept before");
+            behind_sudo(&["dns", "add", "--domain", "a.test", "--service", "echo"]).await?;
+            ensure!(
+                addresses(world, "a.test").await? == [echo],
+                "added by the daemon"
+            );
+            let owners = script(
+                world.playground().laptop(),
+                "stat -c %u /run/playground/config/pmz/*",
+            )
+            .await?;
+            ensure!(owners == "65534\n", "{owners}");
             Ok(())
         },
     );
