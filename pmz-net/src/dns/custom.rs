@@ -12,88 +12,18 @@
 //! is outside: who leads `api.shop.test` elsewhere has not said anything of `v1.api.shop.test`.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RecordType};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::domain::Domain;
 use super::found::Found;
+use super::port::PortRef;
 use super::services;
 use super::zone::Zone;
 use crate::catalog::mirror::Mirror;
 use crate::catalog::{Port, Service, ServiceKey, ServiceKind};
-
-/// The longest name of a port, in characters: a DNS label.
-const MAX_PORT_NAME: usize = 63;
-
-/// A port of a service, as users name it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum PortRef {
-    /// By its number, not 0.
-    Number(u16),
-    /// By its name.
-    Name(String),
-}
-
-/// A text that names no port.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a port's number (1 to 65535) nor its name")]
-pub struct PortRefError(String);
-
-impl PortRef {
-    /// Whether that port is meant.
-    pub fn is(&self, port: &Port) -> bool {
-        match self {
-            Self::Number(number) => port.port == *number,
-            Self::Name(name) => port.name.as_ref() == Some(name),
-        }
-    }
-}
-
-impl FromStr for PortRef {
-    type Err = PortRefError;
-
-    fn from_str(text: &str) -> Result<Self, PortRefError> {
-        let error = || PortRefError(text.chars().take(MAX_PORT_NAME).collect());
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number = text.parse().ok().filter(|number| *number != 0);
-            return number.map(Self::Number).ok_or_else(error);
-        }
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if text.len() > MAX_PORT_NAME || !text.bytes().all(fits) {
-            return Err(error());
-        }
-        Ok(Self::Name(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for PortRef {
-    type Error = PortRefError;
-
-    fn try_from(text: String) -> Result<Self, PortRefError> {
-        text.parse()
-    }
-}
-
-impl From<PortRef> for String {
-    fn from(port: PortRef) -> Self {
-        port.to_string()
-    }
-}
-
-impl fmt::Display for PortRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Name(name) => name.fmt(f),
-        }
-    }
-}
 
 /// A domain and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +42,8 @@ pub struct DomainTable {
     all: Vec<CustomDomain>,
     exact: HashMap<Name, usize>,
     wildcards: HashMap<Name, usize>,
+    /// Labels of the longest wildcard, without its `*`.
+    deepest: usize,
     never: Vec<Name>,
 }
 
@@ -130,6 +62,8 @@ impl DomainTable {
             };
             names.insert(custom.domain.name().clone(), index);
         }
+        let depths = table.wildcards.keys().map(|name| name.iter().count());
+        table.deepest = depths.max().unwrap_or_default();
         table.all = all;
         table
     }
@@ -161,8 +95,9 @@ impl DomainTable {
             return None;
         }
         // `num_labels` leaves a `*` out.
-        let labels = name.iter().count();
-        let mut ancestors = (0..labels).rev().map(|labels| name.trim_to(labels));
+        let above = name.iter().count().checked_sub(1)?;
+        let depths = (0..=above.min(self.deepest)).rev();
+        let mut ancestors = depths.map(|labels| name.trim_to(labels));
         let index = ancestors.find_map(|ancestor| self.wildcards.get(&ancestor))?;
         self.all.get(*index)
     }

@@ -9,6 +9,7 @@ mod domain;
 mod forward;
 mod found;
 mod name;
+mod port;
 mod resolve;
 mod reverse;
 mod server;
@@ -16,10 +17,11 @@ mod services;
 mod translate;
 mod zone;
 
-pub use custom::{CustomDomain, DomainTable, PortRef, PortRefError, SharedDomains};
+pub use custom::{CustomDomain, DomainTable, SharedDomains};
 pub use domain::{Domain, DomainError};
 /// Domain names of DNS, as [`Domain`] and [`DomainTable`] have them.
 pub use hickory_proto::rr::Name;
+pub use port::{PortRef, PortRefError};
 pub use resolve::{Answer, resolve};
 pub use server::{DnsConfig, DnsHandle, DnsServer};
 pub use translate::Translate;

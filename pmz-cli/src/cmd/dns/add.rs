@@ -27,7 +27,7 @@ pub(super) struct AddArgs {
     /// no ports, and programs use the service's own
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
-    /// Add it also where it leads elsewhere already, the service or its port is not there, or the domain takes much
+    /// Add it also where it leads elsewhere already, its service or port is not there, or it takes a whole top-level domain
     #[arg(long)]
     force: bool,
 }
