@@ -4,6 +4,7 @@
 //! DNS-Based Service Discovery" specification 1.1.0, and where that is silent, CoreDNS. [`DnsServer`]
 //! puts it behind sockets and asks the machine's original name servers for everything else.
 
+mod cluster;
 mod custom;
 mod domain;
 mod forward;

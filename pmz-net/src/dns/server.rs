@@ -1,7 +1,7 @@
 //! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::{self, ClusterDns};
 use super::forward::{ForwardError, Forwarder};
 use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
-use crate::catalog::SharedMirror;
+use crate::catalog::{MirrorState, SharedMirror};
 
 /// How long a TCP connection may say nothing.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -75,6 +76,7 @@ impl DnsServer {
             zone: RwLock::new(Arc::new(zone)),
             upstream: RwLock::default(),
             forwarder: Forwarder::new(),
+            cluster: ClusterDns::new(),
             own,
         });
         shared.set_upstream(upstream);
@@ -152,6 +154,7 @@ struct Shared {
     zone: RwLock<Arc<Zone>>,
     upstream: RwLock<Arc<[SocketAddr]>>,
     forwarder: Forwarder,
+    cluster: ClusterDns,
     /// The server's own sockets.
     own: Vec<SocketAddr>,
 }
@@ -186,7 +189,13 @@ impl Shared {
             return self.forward(request).await;
         }
         let name = query.original().name();
-        match self.look_up(name, query.query_type()).await {
+        let record_type = query.query_type();
+        let inside = self.zone.read().domain.zone_of(name);
+        match self.look_up(name, record_type).await {
+            Answer::NotOurs if inside => match self.ask_cluster(name, record_type).await {
+                Some(answer) => Reply::from(answer),
+                None => self.unknown(),
+            },
             Answer::NotOurs => self.forward(request).await,
             Answer::ServFail => Reply::error(ResponseCode::ServFail),
             Answer::NoData { answers, soa } => Reply {
@@ -194,11 +203,20 @@ impl Shared {
                 authorities: vec![soa],
                 ..Reply::ours(ResponseCode::NoError)
             },
-            Answer::NxDomain { answers, soa } => Reply {
-                answers,
-                authorities: vec![soa],
-                ..Reply::ours(ResponseCode::NXDomain)
-            },
+            Answer::NxDomain { answers, soa } => {
+                if inside
+                    && answers.is_empty()
+                    && let Some(answer) = self.ask_cluster(name, record_type).await
+                    && answer.metadata.response_code == ResponseCode::NoError
+                {
+                    return Reply::from(answer);
+                }
+                Reply {
+                    answers,
+                    authorities: vec![soa],
+                    ..Reply::ours(ResponseCode::NXDomain)
+                }
+            }
             Answer::Records {
                 answers,
                 additionals,
@@ -212,8 +230,63 @@ impl Shared {
                 answers,
                 chase: Some(target),
                 ..
-            } => self.chase(answers, target, query.query_type()).await,
+            } => self.chase(answers, target, record_type).await,
         }
+    }
+
+    /// What is below the cluster's domain, and nobody can be asked for.
+    fn unknown(&self) -> Reply {
+        let view = self.mirror.read();
+        if view.state == MirrorState::Stale || !cluster::servers(&view.mirror).is_empty() {
+            return Reply::error(ResponseCode::ServFail);
+        }
+        let zone = self.zone.read();
+        Reply {
+            authorities: vec![zone.soa(&zone.domain, view.mirror.version())],
+            ..Reply::ours(ResponseCode::NXDomain)
+        }
+    }
+
+    /// What the cluster's own name server says, where there is one and the tunnel stands.
+    async fn ask_cluster(&self, name: &Name, record_type: RecordType) -> Option<Message> {
+        let zone = self.zone.read().clone();
+        let mut servers = {
+            let view = self.mirror.read();
+            if view.state == MirrorState::Stale {
+                return None;
+            }
+            cluster::servers(&view.mirror)
+        };
+        if let Some(by) = &zone.translate {
+            let real: Vec<IpAddr> = servers.iter().map(SocketAddr::ip).collect();
+            let used = by.used(&real).await.into_iter();
+            servers = servers
+                .iter()
+                .zip(used)
+                .filter_map(|(server, used)| Some(SocketAddr::new(used?, server.port())))
+                .collect();
+        }
+        if servers.is_empty() {
+            return None;
+        }
+        let mut answer = match self.cluster.ask(&servers, name, record_type).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, %name, "the cluster was asked for a name");
+                return None;
+            }
+        };
+        if let Some(by) = &zone.translate {
+            let Message {
+                answers,
+                additionals,
+                ..
+            } = &mut answer;
+            if !translate(by.as_ref(), answers, additionals).await {
+                return None;
+            }
+        }
+        Some(answer)
     }
 
     async fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
@@ -262,6 +335,16 @@ impl Shared {
         target: Name,
         record_type: RecordType,
     ) -> Reply {
+        if self.zone.read().domain.zone_of(&target) {
+            return match self.ask_cluster(&target, record_type).await {
+                Some(found) => Reply {
+                    answers: answers.into_iter().chain(found.answers).collect(),
+                    authorities: found.authorities,
+                    ..Reply::ours(found.metadata.response_code)
+                },
+                None => Reply::error(ResponseCode::ServFail),
+            };
+        }
         let upstream = self.upstream();
         if upstream.is_empty() {
             return Reply {

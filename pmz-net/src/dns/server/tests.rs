@@ -12,6 +12,8 @@ use super::*;
 use crate::catalog::samples::{cluster_ip, endpoint, external, headless};
 use crate::catalog::{MirrorState, Snapshot};
 
+mod cluster;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Bench {
