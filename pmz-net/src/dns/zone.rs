@@ -73,7 +73,6 @@ impl Zone {
             pods: below(&["pod"])?,
             version: below(&["dns-version"])?,
             server: below(&["ns", "dns"])?,
-            domain: root,
             server_addresses: Vec::new(),
             reverse: Vec::new(),
             short_names: true,
