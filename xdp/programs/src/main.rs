@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod capture;
 mod count;
 mod divert;
 mod exchange;

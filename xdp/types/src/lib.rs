@@ -4,6 +4,7 @@
 
 #![no_std]
 
+pub mod capture;
 pub mod guard;
 
 /// The program at the TUN's egress: packets from the machine to the tunnel.
