@@ -8,6 +8,7 @@
 //! What decides is sans-IO: no socket and no clock; packets and time come in as arguments. What touches
 //! the kernel is thin and stands beside it.
 
+pub mod capture;
 pub mod carrier;
 pub mod catalog;
 pub mod device;

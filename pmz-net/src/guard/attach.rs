@@ -6,7 +6,9 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use pmz_xdp_types::guard::{PORT, PROGRAM, PROGRAM_OLD};
-use pmz_xdp_types::{DIVERTED, FLOWS, LINK_HEADER, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC};
+use pmz_xdp_types::{
+    DIVERTED, FLOWS, LINK_HEADER, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC, capture,
+};
 use serde::{Deserialize, Serialize};
 
 use super::link::{self, ETHERNET};
@@ -17,7 +19,16 @@ use crate::steer::load::{open, program, with_memory};
 use crate::tunnel::PeerId;
 
 /// Maps of the same object that are steering's.
-const OTHERS: [&str; 6] = [TARGETS, ORIGINS, TRAFFIC, FLOWS, PREFIX_VOLUMES, DIVERTED];
+const OTHERS: [&str; 8] = [
+    TARGETS,
+    ORIGINS,
+    TRAFFIC,
+    FLOWS,
+    PREFIX_VOLUMES,
+    DIVERTED,
+    capture::SLOTS,
+    capture::SERVERS,
+];
 
 /// Where a frame meets the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -167,6 +167,22 @@ impl Netlink {
         within(
             format!("add route {prefix}"),
             self.handle.route().add(route).execute(),
+        )
+        .await
+    }
+
+    /// Makes all addresses of a prefix this machine's own, in the table of local ones, for as long as the link is there.
+    ///
+    /// # Errors
+    /// When the link is gone or not up, the machine has no such family, or the right is missing.
+    pub async fn add_local(&self, index: u32, prefix: IpNet) -> Result<(), RouteError> {
+        let mut route = route_through(index, prefix, None)?;
+        route.header.kind = RouteType::Local;
+        route.header.table = RouteHeader::RT_TABLE_LOCAL;
+        route.header.scope = RouteScope::Host;
+        within(
+            format!("make {prefix} local"),
+            self.handle.route().add(route).replace().execute(),
         )
         .await
     }

@@ -3,7 +3,7 @@
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pmz_xdp_types::{LINK_HEADER, RETURN, STEER, guard};
+use pmz_xdp_types::{LINK_HEADER, RETURN, STEER, capture, guard};
 
 use super::SteerError;
 use super::maps::SteerMaps;
@@ -18,7 +18,13 @@ pub(super) struct Loaded {
 }
 
 /// Maps that steering does without: they are part of the object, and made as small as can be.
-const OTHERS: [&str; 3] = [guard::PEERS, guard::KNOWN, guard::SOURCES];
+const OTHERS: [&str; 5] = [
+    guard::PEERS,
+    guard::KNOWN,
+    guard::SOURCES,
+    capture::SLOTS,
+    capture::SERVERS,
+];
 
 /// Loads the programs for a device on which `link_header` bytes stand before the IP header.
 pub(super) fn load(link_header: u32) -> Result<Loaded, SteerError> {
