@@ -30,6 +30,8 @@ impl CaptureSockets {
         let v6 = v6.then(|| -> io::Result<_> {
             let (udp, tcp) = pair(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))?;
             setsockopt(&udp, Ipv6RecvPacketInfo, &true)?;
+            // Addresses that a route alone makes local are no source without it.
+            udp.set_freebind_v6(true)?;
             Ok((udp.into(), tcp.into()))
         });
         Ok(Self {

@@ -11,7 +11,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -178,7 +178,7 @@ impl Netlink {
     pub async fn add_local(&self, index: u32, prefix: IpNet) -> Result<(), RouteError> {
         let mut route = route_through(index, prefix, None)?;
         route.header.kind = RouteType::Local;
-        route.header.table = RouteHeader::RT_TABLE_LOCAL;
+        route.header.table = libc::RT_TABLE_LOCAL;
         route.header.scope = RouteScope::Host;
         within(
             format!("make {prefix} local"),

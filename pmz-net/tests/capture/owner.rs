@@ -1,14 +1,25 @@
-//! When the process that holds the programs is killed.
+//! Other processes: programs that ask, and one that holds the programs and is killed.
 
 use std::process::{Command, ExitStatus};
 
 use crate::machine::Machine;
 
-/// Runs a script in another process on that machine; `None`, and a line that says so, where there is no Python.
-pub(crate) fn python(machine: &Machine, script: &str) -> Option<ExitStatus> {
-    let run = machine.run(|| Command::new("python3").args(["-c", script]).status());
-    if run.is_err() {
-        crate::skip::skipped("there is no python3 here");
-    }
-    run.ok()
+/// Leaves the test where there is no Python.
+macro_rules! need_python {
+    () => {
+        if std::process::Command::new("python3")
+            .arg("--version")
+            .output()
+            .is_err()
+        {
+            crate::skip::skipped("there is no python3 here");
+            return;
+        }
+    };
+}
+pub(crate) use need_python;
+
+/// Runs a script in another process on that machine.
+pub(crate) fn python(machine: &Machine, script: &str) -> std::io::Result<ExitStatus> {
+    machine.run(|| Command::new("python3").args(["-c", script]).status())
 }
