@@ -10,9 +10,7 @@ use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr};
 use pmz_xdp_types::capture::{
     BIND_PROGRAMS, CONFIG, Config, NETNS, OWN, PROGRAMS, SERVERS, SLOTS, V4_NETWORK,
 };
-use pmz_xdp_types::{
-    Address, DIVERTED, FLOWS, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC, guard,
-};
+use pmz_xdp_types::{Address, DIVERTED, FLOWS, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC, guard};
 use serde::{Deserialize, Serialize};
 
 use super::{CaptureError, CaptureSockets, Slot, Slots, servers};

@@ -22,7 +22,7 @@ pub struct CaptureSockets {
 
 impl CaptureSockets {
     /// Opens them in the calling thread's network namespace.
-    pub(super) fn open(v6: bool) -> io::Result<Self> {
+    pub(crate) fn open(v6: bool) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let (udp, tcp) = pair(any)?;
         setsockopt(&udp, Ipv4PacketInfo, &true)?;
@@ -47,6 +47,20 @@ impl CaptureSockets {
             Ok([udp.local_addr()?.port(), tcp.local_addr()?.port()])
         };
         Ok([Some(of(&self.v4)?), self.v6.as_ref().map(of).transpose()?])
+    }
+
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let copy = |(udp, tcp): &(UdpSocket, TcpListener)| -> io::Result<_> {
+            Ok((udp.try_clone()?, tcp.try_clone()?))
+        };
+        Ok(Self {
+            v4: copy(&self.v4)?,
+            v6: self.v6.as_ref().map(copy).transpose()?,
+        })
     }
 
     /// For another process, in the order in which [`CaptureSockets::from_descriptors`] wants them.

@@ -145,6 +145,12 @@ impl SharedDomains {
     }
 }
 
+/// Whether the user leads a name somewhere.
+pub(super) fn is_led(zone: &Zone, name: &Name) -> bool {
+    let table = zone.domains.get();
+    table.exact(name).is_some() || table.wildcard(name).is_some()
+}
+
 /// What a name has by the user's word, and the apex for negative answers; `None` where the user has said nothing of it.
 pub(super) fn look_up(
     mirror: &Mirror,

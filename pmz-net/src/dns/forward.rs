@@ -172,24 +172,25 @@ impl Forwarder {
     }
 
     /// Marks a socket as one of ours for as long as the guard lives.
-    pub(super) fn register(&self, socket: SocketAddr) -> Own<'_> {
+    pub(super) fn register(&self, socket: SocketAddr) -> Own {
         self.under_way.lock().insert(socket);
         Own {
-            forwarder: self,
+            under_way: self.under_way.clone(),
             socket,
         }
     }
 }
 
 /// Keeps a socket in [`Forwarder::under_way`].
-pub(super) struct Own<'a> {
-    forwarder: &'a Forwarder,
+#[derive(Debug)]
+pub(super) struct Own {
+    under_way: Arc<Mutex<HashSet<SocketAddr>>>,
     socket: SocketAddr,
 }
 
-impl Drop for Own<'_> {
+impl Drop for Own {
     fn drop(&mut self) {
-        self.forwarder.under_way.lock().remove(&self.socket);
+        self.under_way.lock().remove(&self.socket);
     }
 }
 
@@ -229,7 +230,7 @@ fn useful(answer: &Message) -> bool {
     )
 }
 
-fn any_like(server: SocketAddr) -> SocketAddr {
+pub(super) fn any_like(server: SocketAddr) -> SocketAddr {
     let ip = match server {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

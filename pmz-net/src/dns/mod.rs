@@ -2,8 +2,11 @@
 //!
 //! [`resolve`](resolve()) is the whole of what a name means, without I/O: it follows the "Kubernetes
 //! DNS-Based Service Discovery" specification 1.1.0, and where that is silent, CoreDNS. [`DnsServer`]
-//! puts it behind sockets and asks the machine's original name servers for everything else.
+//! puts it behind sockets and asks the machine's original name servers for everything else. Queries that were caught on
+//! their way to another server ([`crate::capture`], [`DnsHandle::serve_captured`]) go on to that one where they are none
+//! of ours, byte for byte.
 
+mod captured;
 mod cluster;
 mod custom;
 mod domain;
@@ -11,6 +14,7 @@ mod forward;
 mod found;
 mod name;
 mod port;
+mod reply;
 mod resolve;
 mod reverse;
 mod server;
@@ -18,6 +22,7 @@ mod services;
 mod translate;
 mod zone;
 
+pub use captured::{CapturedQueries, Servers};
 pub use custom::{CustomDomain, DomainTable, SharedDomains};
 pub use domain::{Domain, DomainError};
 /// Domain names of DNS, as [`Domain`] and [`DomainTable`] have them.

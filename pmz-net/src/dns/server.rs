@@ -5,9 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{
-    Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode,
-};
+use hickory_proto::op::{Header, HeaderCounts, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
@@ -20,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, ClusterDns};
 use super::forward::{ForwardError, Forwarder};
+use super::reply::Reply;
 use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
@@ -29,8 +28,6 @@ use crate::catalog::{MirrorState, SharedMirror};
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Answers that may wait to be written on one TCP connection.
 const TCP_BUFFER: usize = 32;
-/// The largest datagram we send, in bytes, whatever the client can take.
-const MAX_DATAGRAM: u16 = 4096;
 /// How long an orderly stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -109,8 +106,8 @@ impl DnsServer {
 /// A running server. It stops when this is dropped.
 #[derive(Debug)]
 pub struct DnsHandle {
-    shared: Arc<Shared>,
-    stop: CancellationToken,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -149,11 +146,11 @@ impl Drop for DnsHandle {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     mirror: SharedMirror,
     zone: RwLock<Arc<Zone>>,
     upstream: RwLock<Arc<[SocketAddr]>>,
-    forwarder: Forwarder,
+    pub(super) forwarder: Forwarder,
     cluster: ClusterDns,
     /// The server's own sockets.
     own: Vec<SocketAddr>,
@@ -162,7 +159,7 @@ struct Shared {
 impl Shared {
     fn set_upstream(&self, mut upstream: Vec<SocketAddr>) {
         upstream.retain(|server| {
-            let ourselves = self.own.iter().any(|own| same_socket(own, server));
+            let ourselves = self.is_ourselves(server);
             if ourselves {
                 tracing::warn!(%server, "this name server is ourselves; it is not asked");
             }
@@ -189,14 +186,27 @@ impl Shared {
             return self.forward(request).await;
         }
         let name = query.original().name();
-        let record_type = query.query_type();
+        match self.reply(name, query.query_type(), &self.upstream()).await {
+            Some(reply) => reply,
+            None => self.forward(request).await,
+        }
+    }
+
+    /// What there is to say of a name; `None` where it is none of ours. External names that lead out of the cluster are
+    /// asked of `upstream`.
+    pub(super) async fn reply(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+        upstream: &[SocketAddr],
+    ) -> Option<Reply> {
         let inside = self.zone.read().domain.zone_of(name);
-        match self.look_up(name, record_type).await {
+        Some(match self.look_up(name, record_type).await {
             Answer::NotOurs if inside => match self.ask_cluster(name, record_type).await {
                 Some(answer) => Reply::from(answer),
                 None => self.unknown(),
             },
-            Answer::NotOurs => self.forward(request).await,
+            Answer::NotOurs => return None,
             Answer::ServFail => Reply::error(ResponseCode::ServFail),
             Answer::NoData { answers, soa } => Reply {
                 answers,
@@ -209,7 +219,7 @@ impl Shared {
                     && let Some(answer) = self.ask_cluster(name, record_type).await
                     && answer.metadata.response_code == ResponseCode::NoError
                 {
-                    return Reply::from(answer);
+                    return Some(Reply::from(answer));
                 }
                 Reply {
                     answers,
@@ -230,8 +240,18 @@ impl Shared {
                 answers,
                 chase: Some(target),
                 ..
-            } => self.chase(answers, target, record_type).await,
-        }
+            } => self.chase(answers, target, record_type, upstream).await,
+        })
+    }
+
+    /// The zone as it is now.
+    pub(super) fn zone(&self) -> Arc<Zone> {
+        self.zone.read().clone()
+    }
+
+    /// Whether datagrams to that server come to one of the server's own sockets.
+    pub(super) fn is_ourselves(&self, server: &SocketAddr) -> bool {
+        self.own.iter().any(|own| same_socket(own, server))
     }
 
     /// What is below the cluster's domain, and nobody can be asked for.
@@ -249,7 +269,7 @@ impl Shared {
 
     /// What the cluster's own name server says, where there is one and the tunnel stands.
     async fn ask_cluster(&self, name: &Name, record_type: RecordType) -> Option<Message> {
-        let zone = self.zone.read().clone();
+        let zone = self.zone();
         let mut servers = {
             let view = self.mirror.read();
             if view.state == MirrorState::Stale {
@@ -289,8 +309,8 @@ impl Shared {
         Some(answer)
     }
 
-    async fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
-        let zone = self.zone.read().clone();
+    pub(super) async fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
+        let zone = self.zone();
         let mut answer = resolve(&self.mirror.read(), &zone, name, record_type);
         answer.shuffle(&mut rand::rng());
         if let (
@@ -334,6 +354,7 @@ impl Shared {
         mut answers: Vec<Record>,
         target: Name,
         record_type: RecordType,
+        upstream: &[SocketAddr],
     ) -> Reply {
         if self.zone.read().domain.zone_of(&target) {
             return match self.ask_cluster(&target, record_type).await {
@@ -345,7 +366,6 @@ impl Shared {
                 None => Reply::error(ResponseCode::ServFail),
             };
         }
-        let upstream = self.upstream();
         if upstream.is_empty() {
             return Reply {
                 answers,
@@ -358,7 +378,7 @@ impl Shared {
         let Ok(question) = question.to_vec() else {
             return Reply::error(ResponseCode::ServFail);
         };
-        match self.forwarder.ask(&upstream, &question).await {
+        match self.forwarder.ask(upstream, &question).await {
             Ok(found) => {
                 answers.extend(found.answers);
                 Reply {
@@ -371,51 +391,6 @@ impl Shared {
                 tracing::debug!(%error, "an external name could not be followed");
                 Reply::error(ResponseCode::ServFail)
             }
-        }
-    }
-}
-
-/// An answer on its way to the client.
-#[derive(Debug)]
-struct Reply {
-    metadata: Metadata,
-    /// That of the server that was asked.
-    edns: Option<Edns>,
-    answers: Vec<Record>,
-    authorities: Vec<Record>,
-    additionals: Vec<Record>,
-}
-
-impl Reply {
-    fn error(code: ResponseCode) -> Self {
-        let mut metadata = Metadata::new(0, MessageType::Response, OpCode::Query);
-        metadata.response_code = code;
-        // Clients of stubs expect it: without it some take no answer.
-        metadata.recursion_available = true;
-        Self {
-            metadata,
-            edns: None,
-            answers: vec![],
-            authorities: vec![],
-            additionals: vec![],
-        }
-    }
-
-    fn ours(code: ResponseCode) -> Self {
-        let mut reply = Self::error(code);
-        reply.metadata.authoritative = true;
-        reply
-    }
-}
-
-impl From<Message> for Reply {
-    fn from(message: Message) -> Self {
-        Self {
-            metadata: message.metadata,
-            edns: message.edns,
-            answers: message.answers,
-            authorities: message.authorities,
-            additionals: message.additionals,
         }
     }
 }
@@ -433,17 +408,7 @@ impl RequestHandler for Handler {
         mut response_handle: R,
     ) -> ResponseInfo {
         let reply = self.shared.answer(request).await;
-        let mut metadata = reply.metadata;
-        metadata.id = request.metadata.id;
-        metadata.op_code = request.metadata.op_code;
-        metadata.recursion_desired = request.metadata.recursion_desired;
-        // Who asks without EDNS must get none (RFC 6891), and then 512 bytes are the limit.
-        let edns = request.edns.as_ref().map(|_| {
-            let mut edns = reply.edns.unwrap_or_else(Edns::new);
-            edns.set_max_payload(request.max_payload().min(MAX_DATAGRAM));
-            edns.set_version(0);
-            edns
-        });
+        let (metadata, edns) = reply.heading(request);
         let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
             metadata,
             reply.answers.iter(),

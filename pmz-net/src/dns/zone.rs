@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use ipnet::IpNet;
 
-use super::custom::SharedDomains;
+use super::custom::{SharedDomains, is_led};
 use super::name::{labels, reverse_ancestor};
 use super::translate::Translate;
 
@@ -161,6 +161,12 @@ impl Zone {
             Ok([service, namespace]) if self.short_names => Place::Short { service, namespace },
             _ => Place::Elsewhere,
         }
+    }
+
+    /// Whether a name has the form `name.namespace`, which outside names have as well, and the user has not led it
+    /// elsewhere.
+    pub(super) fn is_short(&self, name: &Name) -> bool {
+        matches!(self.place(name), Place::Short { .. }) && !is_led(self, name)
     }
 
     /// The SOA of one of our zones: who asks for what isn't there learns from it how long to keep that.

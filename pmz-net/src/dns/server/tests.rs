@@ -4,6 +4,7 @@ mod any_bytes;
 
 use std::net::Ipv4Addr;
 
+use hickory_proto::op::Edns;
 use hickory_proto::rr::RData;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
