@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use crate::common::skip::need_root;
 use crate::machine::{Machine, answer};
-use crate::skip::need_root;
 
 /// Nobody is at these: what is asked of them is not to get there.
 const SERVERS: [&str; 4] = [

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use pmz_net::capture::root_cgroup;
 
+const NAME: &str = "pmz-capture-";
+
 /// The tests' cgroup, with this process in it.
 pub(crate) fn own() -> &'static OwnedFd {
     static CGROUP: OnceLock<OwnedFd> = OnceLock::new();
@@ -17,7 +19,10 @@ pub(crate) fn own() -> &'static OwnedFd {
         let real = fs::read_link(&before).unwrap();
         // A mount of our own has no path that another process could use.
         let root_path = if real.join("cgroup.procs").exists() { real } else { before };
-        let path = root_path.join(format!("pmz-capture-{}", std::process::id()));
+        if let Some(inherited) = inherited() {
+            return fs::File::open(root_path.join(inherited)).unwrap().into();
+        }
+        let path = root_path.join(format!("{NAME}{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         // Outlives this process, in whatever way that ends, which holds the other end of its input.
         let sweeper = Command::new("sh")
@@ -32,4 +37,11 @@ pub(crate) fn own() -> &'static OwnedFd {
         fs::write(path.join("cgroup.procs"), std::process::id().to_string()).unwrap();
         fs::File::open(&path).unwrap().into()
     })
+}
+
+/// The one that the tests' process has made, in a process that it has started (cgroups(7)).
+fn inherited() -> Option<String> {
+    let all = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = all.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    path.contains(NAME).then(|| path.to_owned())
 }

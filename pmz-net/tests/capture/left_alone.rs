@@ -7,9 +7,9 @@ use std::time::Duration;
 use pmz_net::capture::{Capture, Slots};
 
 use crate::cgroup;
+use crate::common::skip::need_root;
 use crate::machine::{Machine, next};
 use crate::owner::{need_python, python};
-use crate::skip::need_root;
 
 /// A server of the machine's own. The tests' process is a name server by it: others have to ask.
 fn server(machine: &Machine, at: &str) -> UdpSocket {

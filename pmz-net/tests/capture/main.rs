@@ -6,11 +6,11 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod caught;
 mod cgroup;
 mod left_alone;
 mod machine;
 mod owner;
-mod served;
-#[path = "../steer/skip.rs"]
-mod skip;
