@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::daemon::DnsChoice;
 use crate::failure::{ExitCode, Failure};
 
 /// All that can be in the file. A file that isn't there is an empty one.
@@ -15,6 +16,8 @@ use crate::failure::{ExitCode, Failure};
 pub struct Config {
     /// The in-cluster end.
     pub agent: AgentConfig,
+    /// Names.
+    pub dns: DnsConfig,
 }
 
 /// `[agent]`
@@ -23,6 +26,14 @@ pub struct Config {
 pub struct AgentConfig {
     /// Image that agents are deployed with.
     pub image: Option<String>,
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DnsConfig {
+    /// How queries reach pmz, as `pmz up --dns` takes it.
+    pub mechanism: Option<DnsChoice>,
 }
 
 /// Why the file can't be used.
@@ -124,6 +135,17 @@ mod tests {
         assert_eq!(
             config.agent.image.as_deref(),
             Some("registry.example/pmz:1")
+        );
+    }
+
+    #[test]
+    fn the_way_of_queries_is_read_and_another_one_is_refused() {
+        let config = read("[dns]\nmechanism = \"ebpf\"\n").unwrap();
+        assert_eq!(config.dns.mechanism, Some(DnsChoice::Ebpf));
+        let text = read("[dns]\nmechanism = \"dnsmasq\"\n").unwrap_err();
+        assert!(
+            text.contains("line 2") && text.contains("resolvconf"),
+            "{text}"
         );
     }
 

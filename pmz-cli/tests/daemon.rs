@@ -123,6 +123,7 @@ fn bench(foreground: bool) -> Bench {
         include: Vec::new(),
         exclude: Vec::new(),
         ebpf: pmz_cli::daemon::EbpfChoice::Off,
+        dns: None,
         verbose: 0,
         foreground,
         run_as: None,

@@ -95,6 +95,12 @@ enum Verb {
     /// The privileged part; started by `pmz up`
     #[command(hide = true)]
     Helper(HelperArgs),
+    /// What a name is to this machine's programs; started by the daemon
+    #[command(hide = true)]
+    Lookup {
+        /// The name
+        name: String,
+    },
     /// The part that holds the connection; started by `pmz up`
     #[command(hide = true)]
     Daemon(DaemonArgs),
@@ -153,6 +159,7 @@ fn dispatch<C: Connector>(cli: Cli, hooks: &Hooks<C>) -> Result<Code, Failure> {
         Verb::Version => version::run(),
         Verb::Agent(args) => agent::run(&global, args),
         Verb::Helper(args) => crate::helper::launch::main(&args).map(|()| Code::SUCCESS),
+        Verb::Lookup { name } => Ok(crate::daemon::lookup::main(&name)),
         Verb::Daemon(args) => crate::daemon::process::main(&args, hooks.connector).map(Code::from),
     }
 }

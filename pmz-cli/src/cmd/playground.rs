@@ -7,6 +7,7 @@ use std::process::ExitCode as Code;
 
 use clap::{Args, Subcommand};
 
+use crate::daemon::DnsChoice;
 use crate::failure::{ExitCode, Failure};
 use crate::playground::link::LinkSpec;
 use crate::playground::shell_command;
@@ -24,6 +25,9 @@ pub struct PlaygroundArgs {
     /// Where the link's chances come from
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
+    /// How DNS queries reach pmz on the laptop
+    #[arg(long, value_enum, value_name = "HOW")]
+    dns: Option<DnsChoice>,
     /// Run this on the laptop with the tunnel up, instead of the tour, and exit with its code
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -58,6 +62,7 @@ pub(super) fn run(
         None => playground(Run {
             link: args.link,
             seed: args.seed,
+            dns: args.dns,
             command: args.command,
             verbose,
         }),

@@ -18,8 +18,8 @@ use super::{Global, broken, daemon, runtime};
 use crate::daemon::launch::{self, Started};
 use crate::daemon::process::log_path;
 use crate::daemon::{
-    Ask, CarrierChoice, CarrierKind, ControlClient, EbpfChoice, Phase, Status, Tell, UpOptions,
-    View,
+    Ask, CarrierChoice, CarrierKind, ControlClient, DnsChoice, EbpfChoice, Phase, Status, Tell,
+    UpOptions, View,
 };
 use crate::deploy::READY_WITHIN;
 use crate::environment::Environment;
@@ -46,6 +46,9 @@ pub(super) struct UpArgs {
     /// Steer by eBPF programs on the tunnel's device
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     ebpf: EbpfChoice,
+    /// How DNS queries reach pmz, instead of PMZ_DNS or the config file's
+    #[arg(long, value_enum, value_name = "HOW")]
+    dns: Option<DnsChoice>,
     /// Deploy an agent where the cluster has none, as `pmz agent deploy` does it without options
     #[arg(long)]
     deploy: bool,
@@ -68,8 +71,17 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
     }
     // Wrong names are found before anybody types a password. Behind sudo the files are the user's to read,
     // and the daemon, which becomes the user, does it.
+    let mut dns = args.dns;
     if !nix::unistd::geteuid().is_root() {
         runtime.block_on(target.load())?;
+        dns = Some(DnsChoice::find(dns)?);
+    }
+    if dns == Some(DnsChoice::Ebpf) && args.ebpf == EbpfChoice::Off {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "`--dns ebpf` catches queries by eBPF programs, and `--ebpf off` does without",
+            "Give one of the two",
+        ));
     }
     let networks = args.networks.resolve(|what| agrees(what, "Do it?"))?;
     if networks.steer == SteerPolicy::Tc && args.ebpf == EbpfChoice::Off {
@@ -89,6 +101,7 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
         include: networks.include,
         exclude: networks.exclude,
         ebpf: args.ebpf,
+        dns,
         deploy: args.deploy,
         verbose: global.verbose,
         foreground: args.foreground,

@@ -100,6 +100,11 @@ impl Attachment {
         state.steering = steering;
     }
 
+    /// See [`Names::look_up`].
+    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        self.state.lock().await.names.look_up(name).await
+    }
+
     pub(super) fn shown(&self) -> Shown {
         self.shown.lock().clone()
     }
@@ -127,7 +132,12 @@ impl Attachment {
         board.done(list(&state.routes));
         board.step("answering names");
         self.name(&mut state, welcome).await?;
-        board.done(welcome.cluster_domain.clone());
+        let way = state.names.shown().map(|dns| dns.way());
+        board.done(format!(
+            "{} {}",
+            welcome.cluster_domain,
+            way.unwrap_or_default()
+        ));
         state.settled = Some(welcome.clone());
         Ok(())
     }
@@ -239,13 +249,16 @@ impl Attachment {
         let translate = steering.map(|steering| steering as Arc<dyn Translate>);
         let names = &mut state.names;
         names
-            .serve(&self.helper, &self.mirror, welcome, reverse, translate)
+            .serve(
+                &self.helper,
+                &self.mirror,
+                &self.wants,
+                welcome,
+                reverse,
+                translate,
+            )
             .await?;
-        self.shown.lock().dns = names.address().map(|server| DnsStatus {
-            how: "resolv.conf".to_owned(),
-            server,
-            domain: names.domain.clone(),
-        });
+        self.shown.lock().dns = names.shown();
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ use super::attachment::Attachment;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
 use super::guarding;
+use super::names::DnsChoice;
 use super::options::{CarrierChoice, EbpfChoice, UpOptions};
 use super::proof::prove;
 use super::report;
@@ -159,7 +160,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     board.done(format!("{} {}", welcome.agent, welcome.version));
 
     let mirror = SharedMirror::new();
-    let wants = Wants::new(options, cluster.server());
+    let mut wants = Wants::new(options, cluster.server());
+    wants.dns = DnsChoice::find(options.dns)?;
     let attachment = Attachment::new(helper.clone(), mirror.clone(), wants);
     let attachment = Arc::new(attachment.with_domains(domains.shared()));
     board.step("comparing networks");

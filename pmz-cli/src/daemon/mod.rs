@@ -11,6 +11,7 @@ mod domains;
 mod guarding;
 pub mod launch;
 mod log;
+pub(crate) mod lookup;
 mod names;
 mod options;
 pub mod process;
@@ -29,6 +30,7 @@ pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub use domains::{AddDomain, DomainTold, Domains, RemoveDomain};
 pub(crate) use log::filter as log_filter;
+pub use names::DnsChoice;
 pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, SteerChoice, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{

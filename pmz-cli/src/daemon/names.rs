@@ -1,6 +1,10 @@
 //! Names of the cluster on this machine: the server on the tunnel's address, and the way queries reach it.
 
-use std::net::{IpAddr, SocketAddr};
+mod caught;
+mod choice;
+mod way;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,34 +12,57 @@ use pmz_net::catalog::SharedMirror;
 use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
 use pmz_net::session::Welcome;
 
+use super::lookup;
 use super::run::ConnectError;
+use super::status::DnsStatus;
+use super::wants::Wants;
 use crate::failure::{ExitCode, Failure};
-use crate::helper::{HelperClient, PreviousResolver};
+use crate::helper::HelperClient;
+use way::{Server, Taken};
 
-const DNS_PORT: u16 = 53;
+pub use choice::DnsChoice;
 
 /// The name server, while there is one.
 #[derive(Default)]
 pub(super) struct Names {
     server: Option<(IpAddr, DnsHandle)>,
-    /// What the machine asked before.
-    previous: Option<PreviousResolver>,
-    pub(super) domain: String,
+    /// How queries reach it.
+    taken: Option<Taken>,
+    domain: String,
     /// The domains that the user added.
     pub(super) domains: SharedDomains,
 }
 
 impl Names {
-    /// Where names are answered.
-    pub(super) fn address(&self) -> Option<IpAddr> {
-        self.server.as_ref().map(|(address, _)| *address)
+    /// For `status`.
+    pub(super) fn shown(&self) -> Option<DnsStatus> {
+        let ((server, _), taken) = (self.server.as_ref()?, self.taken.as_ref()?);
+        Some(DnsStatus {
+            how: taken.way.name().to_owned(),
+            missing: taken.missing.clone(),
+            server: *server,
+            domain: self.domain.clone(),
+        })
     }
 
-    /// Serves the names of the cluster that said `welcome`, on the first tunnel address.
+    /// The addresses of one of the cluster's names, as this machine's programs find them; where nothing leads them here,
+    /// as our server has them.
+    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        match (&self.server, &self.taken) {
+            (Some((_, server)), Some(taken)) if taken.way.is_nothing() => {
+                Ok(server.addresses(name).await)
+            }
+            _ => lookup::look_up(name).await,
+        }
+    }
+
+    /// Serves the names of the cluster that said `welcome`, on the first tunnel address, and leads queries there as
+    /// the user wants it.
     pub(super) async fn serve(
         &mut self,
         helper: &HelperClient,
         mirror: &SharedMirror,
+        wants: &Wants,
         welcome: &Welcome,
         reverse: Vec<IpNet>,
         translate: Option<Arc<dyn Translate>>,
@@ -73,20 +100,15 @@ impl Names {
         }
         if let Some((_, old)) = self.server.take() {
             old.stop().await;
-            helper.restore_resolv_conf().await?;
+            if let Some(taken) = &self.taken {
+                taken.way.part(helper).await?;
+            }
         }
         let (udp, tcp) = helper.bind_dns(address).await?;
-        let search = vec![format!("svc.{}", self.domain), "svc".to_owned()];
-        let previous = helper.edit_resolv_conf(&[address], &search).await?;
-        let upstream = previous
-            .nameservers
-            .iter()
-            .map(|ip| SocketAddr::new(*ip, DNS_PORT))
-            .collect();
-        self.previous = Some(previous);
         let config = DnsConfig {
             zone,
-            upstream,
+            // Known once queries are led here.
+            upstream: Vec::new(),
             clients: Vec::new(),
         };
         let handle =
@@ -97,6 +119,16 @@ impl Names {
                     "Run `pmz up` again",
                 )
             })?;
+        let server = Server {
+            helper,
+            handle: &handle,
+            address,
+            domain: &self.domain,
+        };
+        match &self.taken {
+            Some(taken) => taken.way.turn(&server).await?,
+            None => self.taken = Some(Taken::take(wants.dns, wants.ebpf, &server).await?),
+        }
         self.server = Some((address, handle));
         Ok(())
     }

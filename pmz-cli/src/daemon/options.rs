@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use pmz_net::route::{OverlapPolicy, PoolWish, SteerPolicy};
 use serde::{Deserialize, Serialize};
 
+use super::names::DnsChoice;
 use crate::cluster::Target;
 
 /// Which carriers may be used.
@@ -116,6 +117,9 @@ pub struct UpOptions {
     /// Whether eBPF programs steer.
     #[serde(default)]
     pub ebpf: EbpfChoice,
+    /// How DNS queries reach pmz; where it is not said, the environment and the config file say it.
+    #[serde(default)]
+    pub dns: Option<DnsChoice>,
     /// Whether an agent is deployed where the cluster has none.
     #[serde(default)]
     pub deploy: bool,

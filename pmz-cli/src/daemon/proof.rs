@@ -1,7 +1,7 @@
 //! The proof, before `pmz up` says that it is connected: a service's name resolves, and what comes back from
 //! its address came through the tunnel.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use pmz_net::catalog::{Protocol, Service, ServiceKind};
 
@@ -27,19 +27,21 @@ pub(super) async fn prove(running: &Running, domain: &str) -> Result<String, Fai
         Failure::new(
             ExitCode::General,
             format!("{name} {what}"),
-            "Check /etc/resolv.conf and `ip route`, then run `pmz up` again",
+            "Check `ip route`, /etc/nsswitch.conf and /etc/resolv.conf, then run `pmz up` again; with `--dns resolvconf` \
+             or `--dns ebpf` names take another way",
         )
     };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((name.clone(), port))
+    let found = running
+        .attachment
+        .look_up(&name)
         .await
-        .map_err(|error| failed(format!("does not resolve on this machine: {error}")))?
-        .collect();
+        .map_err(|error| failed(format!("does not resolve on this machine: {error}")))?;
     let cluster_address = |used: IpAddr| {
         let steering = running.steering.as_ref();
         let behind = steering.and_then(|steering| steering.cluster_address(used));
         behind.unwrap_or(used)
     };
-    let is_expected = |at: &&SocketAddr| expected.contains(&cluster_address(at.ip()));
+    let is_expected = |at: &&IpAddr| expected.contains(&cluster_address(**at));
     let Some(address) = found.iter().find(is_expected) else {
         return Err(failed(
             "resolves to something else than the cluster says".to_owned(),
@@ -47,7 +49,7 @@ pub(super) async fn prove(running: &Running, domain: &str) -> Result<String, Fai
     };
     // Whatever comes back came through the tunnel: a refusal proves it as well as a connection, since this machine
     // itself refuses only services without endpoints.
-    match tokio::net::TcpStream::connect(address).await {
+    match tokio::net::TcpStream::connect((*address, port)).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
         Err(error) => {
@@ -56,7 +58,7 @@ pub(super) async fn prove(running: &Running, domain: &str) -> Result<String, Fai
             )));
         }
     }
-    Ok(format!("{name} is {}", address.ip()))
+    Ok(format!("{name} is {address}"))
 }
 
 /// A service to prove things with: `kubernetes` is in every cluster; else any with TCP.

@@ -68,12 +68,30 @@ pub struct Traffic {
 /// How names of the cluster are answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsStatus {
-    /// How queries reach pmz.
+    /// How queries reach pmz: `ebpf`, `resolv.conf`, or `off`.
     pub how: String,
+    /// Why they don't in a better way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// Where pmz answers.
     pub server: IpAddr,
     /// The cluster's domain.
     pub domain: String,
+}
+
+impl DnsStatus {
+    /// How queries reach pmz, for people.
+    pub fn way(&self) -> String {
+        let how = match self.how.as_str() {
+            "ebpf" => "by eBPF programs that catch queries".to_owned(),
+            "off" => format!("for whoever asks {}", self.server),
+            how => format!("by {how}"),
+        };
+        match &self.missing {
+            Some(why) => format!("{how} ({why})"),
+            None => how,
+        }
+    }
 }
 
 /// What decides which packets enter the tunnel.

@@ -10,6 +10,7 @@ use pmz_net::route::{
 };
 use pmz_net::session::Networks;
 
+use super::names::DnsChoice;
 use super::options::{EbpfChoice, UpOptions};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Claim;
@@ -27,6 +28,7 @@ pub(super) struct Wants {
     include: Vec<IpNet>,
     exclude: Vec<IpNet>,
     pub(super) ebpf: EbpfChoice,
+    pub(super) dns: DnsChoice,
     /// URL of the API server.
     pub(super) server: String,
 }
@@ -45,6 +47,7 @@ impl Wants {
             include: options.include.clone(),
             exclude: options.exclude.clone(),
             ebpf: options.ebpf,
+            dns: options.dns.unwrap_or_default(),
             server: server.to_owned(),
         }
     }
@@ -191,6 +194,7 @@ pub(super) mod tests {
             include: nets(include),
             exclude: nets(exclude),
             ebpf: EbpfChoice::Auto,
+            dns: DnsChoice::Auto,
             server: "https://api.example:6443".to_owned(),
         }
     }

@@ -84,6 +84,7 @@ mod tests {
             agent: AgentConfig {
                 image: Some("registry.example/pmz:1".to_owned()),
             },
+            ..Config::default()
         };
         assert_eq!(choose(Some("a/b:c"), &config).unwrap(), "a/b:c");
         assert_eq!(choose(None, &config).unwrap(), "registry.example/pmz:1");

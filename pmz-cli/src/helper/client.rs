@@ -297,7 +297,7 @@ impl HelperClient {
         self.command(Request::RestoreResolvConf).await
     }
 
-    async fn command(&self, request: Request) -> Result<(), HelperError> {
+    pub(super) async fn command(&self, request: Request) -> Result<(), HelperError> {
         done(self.call(request, None).await?)
     }
 

@@ -7,6 +7,7 @@ use pmz_net::device::Offloads;
 use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
+use super::capture::{CaptureReply, CaptureRequest};
 use super::guard::{GuardRequest, Guarded};
 use super::steering::{SteerReply, SteerRequest};
 
@@ -111,6 +112,8 @@ pub enum Request {
     RestoreResolvConf,
     /// Something for the eBPF programs on the TUN.
     Steer(SteerRequest),
+    /// Something for the eBPF programs that catch DNS queries.
+    Capture(CaptureRequest),
     /// Something for the guard before the tunnel's UDP socket.
     Guard(GuardRequest),
 }
@@ -148,6 +151,8 @@ pub enum Reply {
     },
     /// From the eBPF programs on the TUN.
     Steer(SteerReply),
+    /// From the eBPF programs that catch DNS queries.
+    Capture(CaptureReply),
     /// From the guard.
     Guard(Guarded),
 }

@@ -6,6 +6,7 @@
 //! each way, descriptors by `SCM_RIGHTS`. When the daemon goes, the helper undoes what does not vanish by
 //! itself, and goes.
 
+mod capture;
 mod client;
 mod guard;
 pub mod launch;
@@ -19,10 +20,11 @@ mod tunnel;
 mod validate;
 mod wire;
 
+pub use capture::{CaptureReply, CaptureRequest, Caught};
 pub use client::{HelperClient, HelperError, PreviousResolver, Tun};
 pub use guard::{AHEAD, GuardRequest, Guarded};
 pub use message::{Answer, Claim, Family, MAX_MESSAGE, Refusal, Reply, Request};
-pub use resolv::PutBack;
+pub use resolv::{PutBack, machine_nameservers};
 pub use runtime::Paths;
 pub use server::{put_back, serve};
 pub use steering::{MAX_BATCH, SteerReply, SteerRequest};

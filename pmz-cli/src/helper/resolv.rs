@@ -14,6 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::runtime::Paths;
+
 /// First line of what pmz writes: by it a later pmz knows that the content is pmz's, however far the
 /// write got.
 const MARK: &str =
@@ -28,6 +30,12 @@ struct Journal {
     path: PathBuf,
     /// `None`: there was no file.
     original: Option<String>,
+}
+
+/// The name servers in the machine's resolv.conf; none where it can't be read.
+pub fn machine_nameservers() -> Vec<IpAddr> {
+    let text = read(&Paths::default().resolv_conf).ok().flatten();
+    parse(&text.unwrap_or_default()).nameservers
 }
 
 /// The file and its journal.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pmz_net::route::Netlink;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::capture::Catcher;
 use super::guard::Guarder;
 use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
@@ -76,6 +77,7 @@ struct Helper {
     netlink: Netlink,
     steerer: Steerer,
     guarder: Guarder,
+    catcher: Catcher,
     tunnel: Option<Tunnel>,
     resolv: ResolvConf,
     sockets: Allowance,
@@ -124,6 +126,7 @@ impl Helper {
             netlink,
             steerer: Steerer::default(),
             guarder: Guarder::default(),
+            catcher: Catcher::default(),
             tunnel: None,
             resolv,
             sockets,
@@ -293,6 +296,15 @@ impl Helper {
                 self.steerer
                     .handle(tunnel.name(), request)
                     .map(Parcel::from)
+            }
+            Request::Capture(request) => {
+                let Some(tunnel) = &self.tunnel else {
+                    return Err(no_tunnel());
+                };
+                let device = tunnel.index();
+                let handled = self.catcher.handle(&self.netlink, device, request).await;
+                let (reply, descriptors) = handled?;
+                Ok(Parcel { reply, descriptors })
             }
             Request::Guard(request) => {
                 let (netlink, user) = (&self.netlink, self.owner);

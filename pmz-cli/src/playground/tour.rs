@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use pmz_net::route::Netlink;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,7 @@ use super::errand::ERRAND_COMMAND;
 use super::link::LinkSpec;
 use super::machine::Machine;
 use super::world::World;
+use crate::daemon::DnsChoice;
 use crate::failure::{self, Failure};
 use crate::show::Style;
 
@@ -27,6 +29,8 @@ pub struct Run {
     pub link: Option<LinkSpec>,
     /// Where its chances come from.
     pub seed: u64,
+    /// What `pmz up` is told of DNS; none: nothing.
+    pub dns: Option<DnsChoice>,
     /// A command to run on the laptop; empty: the tour.
     pub command: Vec<OsString>,
     /// How much to say.
@@ -85,7 +89,12 @@ async fn play(run: Run) -> Result<ExitCode> {
 
 async fn guided(world: &World, run: &Run, say: &mut Say) -> Result<ExitCode> {
     say.begin("pmz up, on the laptop")?;
-    world.up(&[], run.verbose > 0).await?;
+    let dns = run.dns.and_then(|dns| dns.to_possible_value());
+    let arguments: Vec<&str> = match &dns {
+        Some(dns) => vec!["--dns", dns.get_name()],
+        None => Vec::new(),
+    };
+    world.up(&arguments, run.verbose > 0).await?;
     say.end("connected")?;
     let Some((program, arguments)) = run.command.split_first() else {
         return sights(world, say).await;

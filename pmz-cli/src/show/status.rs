@@ -98,11 +98,11 @@ pub fn text(status: &Status, style: Style) -> String {
         rows.push((
             "Names",
             format!(
-                "{} services below {}{}, by {}",
+                "{} services below {}{}, {}",
                 status.services,
                 dns.domain,
                 added(status.domains),
-                dns.how
+                dns.way()
             ),
         ));
     }
@@ -238,6 +238,7 @@ mod tests {
             drops: [("wrong-source".to_owned(), 3), ("no-room".to_owned(), 0)].into(),
             dns: Some(DnsStatus {
                 how: "resolv.conf".to_owned(),
+                missing: Some("eBPF: no permission".to_owned()),
                 server: "100.64.0.2".parse().unwrap(),
                 domain: "cluster.local".to_owned(),
             }),
@@ -270,7 +271,8 @@ mod tests {
             "Round trip  0.8 ms\n",
             "Device      pmz0, MTU 1280\n",
             "Networks    services by ServiceCIDR objects; pods guessed from the pods seen\n",
-            "Names       14 services below cluster.local and 2 domains of yours, by resolv.conf\n",
+            "Names       14 services below cluster.local and 2 domains of yours, by resolv.conf (eBPF: no permission)
+",
             "Received    12 MB, 0 packets\n",
             "Dropped     3 wrong-source\n",
             "Last fault  the agent is gone, 2 min ago\n",

@@ -1,6 +1,7 @@
 //! The helper behind its socket, in a network namespace of its own and with files of its own.
 #![allow(clippy::unwrap_used)]
 
+mod capture;
 mod guard;
 
 use std::fs;

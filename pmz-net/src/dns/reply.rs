@@ -52,7 +52,7 @@ impl Reply {
         metadata.recursion_desired = request.metadata.recursion_desired;
         // Who asks without EDNS must get none (RFC 6891), and then 512 bytes are the limit.
         let edns = request.edns.as_ref().map(|_| {
-            let mut edns = self.edns.clone().unwrap_or_else(Edns::new);
+            let mut edns = self.edns.clone().unwrap_or_default();
             edns.set_max_payload(request.max_payload().min(MAX_DATAGRAM));
             edns.set_version(0);
             edns

@@ -122,6 +122,20 @@ impl DnsHandle {
         self.shared.set_upstream(upstream);
     }
 
+    /// The addresses of a name that is ours, as a client is told them; none where it is not.
+    pub async fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let Ok(name) = Name::from_ascii(name) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for record_type in [RecordType::A, RecordType::AAAA] {
+            if let Answer::Records { answers, .. } = self.shared.look_up(&name, record_type).await {
+                found.extend(answers.iter().filter_map(|record| record.data.ip_addr()));
+            }
+        }
+        found
+    }
+
     /// Whether the server still serves.
     pub fn is_running(&self) -> bool {
         !self.task.is_finished()

@@ -25,7 +25,7 @@ pub(crate) fn own() -> &'static OwnedFd {
         let path = root_path.join(format!("{NAME}{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         // Outlives this process, in whatever way that ends, which holds the other end of its input.
-        let sweeper = Command::new("sh")
+        let mut sweeper = Command::new("sh")
             .args(["-c", "cat >/dev/null; n=0; while [ $n -lt 100 ] && ! rmdir \"$0\" 2>/dev/null; do n=$((n+1)); sleep 0.05; done"])
             .arg(&path)
             .stdin(Stdio::piped())
@@ -33,7 +33,9 @@ pub(crate) fn own() -> &'static OwnedFd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::mem::forget(sweeper.stdin);
+        std::mem::forget(sweeper.stdin.take());
+        // Until then there is nothing to wait for.
+        std::mem::forget(std::thread::spawn(move || sweeper.wait()));
         fs::write(path.join("cgroup.procs"), std::process::id().to_string()).unwrap();
         fs::File::open(&path).unwrap().into()
     })

@@ -99,6 +99,17 @@ async fn send_tcp(stream: &mut tokio::net::TcpStream, message: &Message) {
     stream.write_all(&bytes).await.unwrap();
 }
 
+#[tokio::test]
+async fn whoever_runs_the_server_hears_what_clients_are_told() {
+    let bench = Bench::start(vec![]);
+    let service: std::net::IpAddr = "10.96.0.7".parse().unwrap();
+    let found = bench.handle.addresses("echo.default.svc.").await;
+    assert_eq!(found, [service]);
+    for name in ["www.example.org.", "nobody.default.svc.", "two..dots"] {
+        assert!(bench.handle.addresses(name).await.is_empty(), "{name}");
+    }
+}
+
 async fn receive_tcp(stream: &mut tokio::net::TcpStream) -> Message {
     let length = stream.read_u16().await.unwrap();
     let mut bytes = vec![0; usize::from(length)];
