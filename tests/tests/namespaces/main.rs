@@ -3,12 +3,14 @@
 mod carriers;
 mod deaths;
 mod diverting;
+mod dns_capture;
 mod domains;
 mod flows;
 mod hostile;
 mod interop;
 mod load;
 mod mistakes;
+mod outside;
 mod playground;
 mod steering;
 
