@@ -120,6 +120,11 @@ impl From<Refusal> for Failure {
                 cause,
                 "`pmz up --ebpf off` does without; `pmz status` then shows what is missing",
             ),
+            Refusal::NoResolved { .. } => Self::new(
+                ExitCode::General,
+                cause,
+                "`pmz up --dns auto` takes another way; `pmz status` shows which",
+            ),
             Refusal::Unroutable { why } => unroutable::failure(&why),
             Refusal::Running { .. } => Self::new(
                 ExitCode::General,

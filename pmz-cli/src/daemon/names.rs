@@ -2,6 +2,7 @@
 
 mod caught;
 mod choice;
+mod linked;
 mod way;
 
 use std::net::IpAddr;
@@ -84,7 +85,7 @@ impl Names {
             .into());
         };
         let mut zone = zone
-            .with_reverse(reverse)
+            .with_reverse(reverse.clone())
             .with_domains(self.domains.clone())
             .with_server_addresses(welcome.addresses.clone());
         if let Some(translate) = translate {
@@ -96,6 +97,17 @@ impl Names {
             && handle.is_running()
         {
             handle.set_zone(zone);
+            let server = Server {
+                helper,
+                handle,
+                address,
+                domain: &self.domain,
+                reverse: &reverse,
+                domains: &self.domains,
+            };
+            if let Some(taken) = &mut self.taken {
+                taken.way.follow(&server).await?;
+            }
             return Ok(());
         }
         if let Some((_, old)) = self.server.take() {
@@ -124,8 +136,10 @@ impl Names {
             handle: &handle,
             address,
             domain: &self.domain,
+            reverse: &reverse,
+            domains: &self.domains,
         };
-        match &self.taken {
+        match &mut self.taken {
             Some(taken) => taken.way.turn(&server).await?,
             None => self.taken = Some(Taken::take(wants.dns, wants.ebpf, &server).await?),
         }

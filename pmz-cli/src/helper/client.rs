@@ -297,6 +297,33 @@ impl HelperClient {
         self.command(Request::RestoreResolvConf).await
     }
 
+    /// Has systemd-resolved ask `nameservers`, addresses of the TUN's, for names of the domains `routed` and `search`,
+    /// and put the latter behind names as programs ask for them.
+    ///
+    /// # Errors
+    /// [`Refusal::NoResolved`] where it is not in charge of names here.
+    pub async fn lead_names(
+        &self,
+        nameservers: &[IpAddr],
+        routed: &[String],
+        search: &[String],
+    ) -> Result<(), HelperError> {
+        self.command(Request::LeadNames {
+            nameservers: nameservers.to_vec(),
+            routed: routed.to_vec(),
+            search: search.to_vec(),
+        })
+        .await
+    }
+
+    /// Has systemd-resolved forget that.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn forget_names(&self) -> Result<(), HelperError> {
+        self.command(Request::ForgetNames).await
+    }
+
     pub(super) async fn command(&self, request: Request) -> Result<(), HelperError> {
         done(self.call(request, None).await?)
     }

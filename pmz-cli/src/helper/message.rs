@@ -110,6 +110,18 @@ pub enum Request {
     },
     /// Puts /etc/resolv.conf back.
     RestoreResolvConf,
+    /// Has systemd-resolved ask the TUN's addresses for some names, as long as the TUN is there. What it was told
+    /// before is over.
+    LeadNames {
+        /// Some of the TUN's addresses.
+        nameservers: Vec<IpAddr>,
+        /// Domains whose names are asked there.
+        routed: Vec<String>,
+        /// Such that are also put behind names as programs ask for them.
+        search: Vec<String>,
+    },
+    /// Has systemd-resolved forget that.
+    ForgetNames,
     /// Something for the eBPF programs on the TUN.
     Steer(SteerRequest),
     /// Something for the eBPF programs that catch DNS queries.
@@ -185,6 +197,12 @@ pub enum Refusal {
     /// The eBPF programs can't be loaded, attached or fed.
     #[error("{why}")]
     NoEbpf {
+        /// In words for people.
+        why: String,
+    },
+    /// systemd-resolved is not in charge of names here, or does not take them.
+    #[error("{why}")]
+    NoResolved {
         /// In words for people.
         why: String,
     },

@@ -34,7 +34,12 @@ struct Journal {
 
 /// The name servers in the machine's resolv.conf; none where it can't be read.
 pub fn machine_nameservers() -> Vec<IpAddr> {
-    let text = read(&Paths::default().resolv_conf).ok().flatten();
+    nameservers_of(&Paths::default().resolv_conf)
+}
+
+/// The name servers in a file like resolv.conf; none where it can't be read.
+pub fn nameservers_of(path: &Path) -> Vec<IpAddr> {
+    let text = read(path).ok().flatten();
     parse(&text.unwrap_or_default()).nameservers
 }
 

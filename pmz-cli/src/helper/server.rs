@@ -10,6 +10,7 @@ use super::capture::Catcher;
 use super::guard::Guarder;
 use super::message::{Answer, Claim, Refusal, Reply, Request};
 use super::resolv::{PutBack, ResolvConf};
+use super::resolved::{LinkNames, Resolved, ResolvedError};
 use super::runtime::{Paths, Runtime};
 use super::sockets::{self, Allowance};
 use super::steering::{SteerRequest, Steerer};
@@ -80,6 +81,8 @@ struct Helper {
     catcher: Catcher,
     tunnel: Option<Tunnel>,
     resolv: ResolvConf,
+    /// Once names are led through it.
+    resolved: Option<Resolved>,
     sockets: Allowance,
     owner: u32,
     paths: Paths,
@@ -129,6 +132,7 @@ impl Helper {
             catcher: Catcher::default(),
             tunnel: None,
             resolv,
+            resolved: None,
             sockets,
             owner,
             paths: paths.clone(),
@@ -311,6 +315,29 @@ impl Helper {
                 let reply = self.guarder.handle(netlink, user, request).await?;
                 Ok(reply.into())
             }
+            Request::LeadNames {
+                nameservers,
+                routed,
+                search,
+            } => {
+                validate::nameservers(&nameservers, self.tunnel()?.0.addresses())?;
+                validate::domains(&routed)?;
+                validate::search(&search)?;
+                let names = LinkNames {
+                    servers: &nameservers,
+                    routed: &routed,
+                    search: &search,
+                };
+                self.lead_names(&names).await?;
+                Ok(Reply::Done.into())
+            }
+            Request::ForgetNames => {
+                let index = self.tunnel()?.0.index();
+                if let Some(resolved) = self.resolved.take() {
+                    resolved.revert(index).await.map_err(no_resolved)?;
+                }
+                Ok(Reply::Done.into())
+            }
             Request::RestoreResolvConf => {
                 self.resolv
                     .put_back()
@@ -320,11 +347,30 @@ impl Helper {
         }
     }
 
+    async fn lead_names(&mut self, names: &LinkNames<'_>) -> Result<(), Refusal> {
+        let index = self.tunnel()?.0.index();
+        let resolved = match self.resolved.take() {
+            Some(resolved) => resolved,
+            None => Resolved::find(&self.paths.resolv_conf)
+                .await
+                .map_err(no_resolved)?,
+        };
+        resolved.lead(index, names).await.map_err(no_resolved)?;
+        self.resolved = Some(resolved);
+        Ok(())
+    }
+
     fn tunnel(&mut self) -> Result<(&mut Tunnel, &Netlink), Refusal> {
         match &mut self.tunnel {
             Some(tunnel) => Ok((tunnel, &self.netlink)),
             None => Err(no_tunnel()),
         }
+    }
+}
+
+fn no_resolved(error: ResolvedError) -> Refusal {
+    Refusal::NoResolved {
+        why: error.to_string(),
     }
 }
 

@@ -9,6 +9,8 @@ use super::message::{Claim, Refusal};
 
 const MAX_ADDRESSES: usize = 4;
 const MAX_SEARCH: usize = 8;
+/// What a message has room for; systemd-resolved takes 1024 (LINK_SEARCH_DOMAINS_MAX).
+const MAX_DOMAINS: usize = 512;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Invalid {
@@ -112,12 +114,22 @@ pub(super) fn search(domains: &[String]) -> Result<(), Refusal> {
     if domains.len() > MAX_SEARCH {
         return invalid(format!("{} search domains", domains.len()));
     }
+    plain(domains)
+}
+
+/// Domains that can be a link's.
+pub(super) fn domains(domains: &[String]) -> Result<(), Refusal> {
+    if domains.len() > MAX_DOMAINS {
+        return invalid(format!("{} domains", domains.len()));
+    }
+    plain(domains)
+}
+
+fn plain(domains: &[String]) -> Result<(), Refusal> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    match domains
-        .iter()
-        .find(|d| d.is_empty() || d.len() > 253 || !d.bytes().all(plain))
-    {
-        Some(domain) => invalid(format!("the search domain {domain:?}")),
+    let is_bad = |d: &&String| d.is_empty() || d.len() > 253 || !d.bytes().all(plain);
+    match domains.iter().find(is_bad) {
+        Some(domain) => invalid(format!("the domain {domain:?}")),
         None => Ok(()),
     }
 }
@@ -283,6 +295,9 @@ mod tests {
             assert!(search(&[bad.to_owned()]).is_err(), "{bad:?}");
         }
         assert!(search(&vec!["a".to_owned(); MAX_SEARCH + 1]).is_err());
+        assert!(domains(&vec!["a".to_owned(); MAX_DOMAINS]).is_ok());
+        assert!(domains(&vec!["a".to_owned(); MAX_DOMAINS + 1]).is_err());
+        assert!(domains(&["a b".to_owned()]).is_err());
         assert!(search(&["a".repeat(254)]).is_err());
     }
 }

@@ -27,6 +27,7 @@ pub use custom::{CustomDomain, DomainTable, SharedDomains};
 pub use domain::{Domain, DomainError};
 /// Domain names of DNS, as [`Domain`] and [`DomainTable`] have them.
 pub use hickory_proto::rr::Name;
+pub use name::reverse_zones;
 pub use port::{PortRef, PortRefError};
 pub use resolve::{Answer, resolve};
 pub use server::{DnsConfig, DnsHandle, DnsServer};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
+use ipnet::IpNet;
 
 /// The labels of `name` before those of `zone`, from the left, in lower case. A label that is no text
 /// becomes one that matches nothing in Kubernetes.
@@ -50,9 +51,37 @@ pub(super) fn reverse_ancestor(name: &Name, prefix_len: u8) -> Name {
     name.trim_to(count.min(usize::from(name.num_labels())))
 }
 
+/// The zones that hold the reverse names of a prefix, and no others: several where it does not end with a label.
+pub fn reverse_zones(prefix: &IpNet) -> Vec<Name> {
+    let per_label = if prefix.addr().is_ipv4() { 8 } else { 4 };
+    let whole = prefix.prefix_len().div_ceil(per_label) * per_label;
+    let Ok(parts) = prefix.subnets(whole) else {
+        return Vec::new();
+    };
+    parts
+        .map(|part| reverse_ancestor(&Name::from(part.network()), whole))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_has_a_reverse_zone_for_each_of_its_last_labels() {
+        let zones = |prefix: &str| {
+            let zones = reverse_zones(&prefix.parse().unwrap());
+            zones.iter().map(Name::to_ascii).collect::<Vec<_>>()
+        };
+        assert_eq!(zones("10.96.0.0/16"), ["96.10.in-addr.arpa."]);
+        assert_eq!(zones("10.96.7.9/32"), ["9.7.96.10.in-addr.arpa."]);
+        let twelve = zones("10.96.0.0/12");
+        assert_eq!(twelve.len(), 16);
+        assert_eq!(twelve[15], "111.10.in-addr.arpa.");
+        assert_eq!(zones("fd00::/8"), ["d.f.ip6.arpa."]);
+        assert_eq!(zones("fd00::/7").len(), 2);
+        assert_eq!(zones("0.0.0.0/0"), ["in-addr.arpa."]);
+    }
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).unwrap()

@@ -28,7 +28,7 @@ impl Programs {
         let root = std::env::var_os(PROGRAMS).filter(|root| !root.is_empty());
         if root.is_none() {
             let why = format!(
-                "no nginx, redis and h2load (set {PROGRAMS} to a folder that \
+                "none of Debian's programs (set {PROGRAMS} to a folder that \
                  tests/tests/kubernetes/fetch-programs has filled)"
             );
             crate::skipped(test, &why);
@@ -36,6 +36,20 @@ impl Programs {
         Some(Self {
             root: std::path::absolute(root?).ok()?,
         })
+    }
+
+    /// Where one of them is, of a path below `/usr`: older Debian has some right below `/`.
+    pub fn path(&self, program: &str) -> PathBuf {
+        let found = [self.root.join("usr"), self.root.clone()].map(|it| it.join(program));
+        let [below, above] = found;
+        if below.exists() { below } else { above }
+    }
+
+    /// What the loader is told of their libraries, which are in these folders of Debian's one.
+    pub fn libraries(&self, folders: &[&str]) -> String {
+        let base = self.root.join(LIBRARIES);
+        let paths = folders.iter().map(|it| base.join(it).display().to_string());
+        paths.collect::<Vec<_>>().join(":")
     }
 
     /// Runs one of them on a laptop.
@@ -61,7 +75,7 @@ impl Programs {
         make.args(["--text", "/etc/group=root:x:0:\\n"]);
         make.arg("--file")
             .arg(format!("{}=/{name}", program.display()));
-        for (library, path) in self.libraries(&program)? {
+        for (library, path) in self.linked(&program)? {
             make.arg("--file")
                 .arg(format!("{}={library}", path.display()));
         }
@@ -72,7 +86,7 @@ impl Programs {
     }
 
     /// Where the image must have each library, and where this machine has it, by ldd(1).
-    fn libraries(&self, program: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fn linked(&self, program: &Path) -> Result<Vec<(String, PathBuf)>> {
         let mut ldd = Command::new("ldd");
         ldd.arg(program)
             .env("LD_LIBRARY_PATH", self.root.join(LIBRARIES));

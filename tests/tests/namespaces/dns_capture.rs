@@ -18,7 +18,7 @@ use crate::steering::pmz;
 const SOON: Duration = Duration::from_secs(5);
 const RESOLV_CONF: &str = "cat /etc/resolv.conf";
 /// What the laptop's programs hear of names that are not the cluster's.
-const OUTSIDE_NAMES: &str = "cat /etc/resolv.conf; getent ahosts www.example.org; \
+pub(crate) const OUTSIDE_NAMES: &str = "cat /etc/resolv.conf; getent ahosts www.example.org; \
     for name in nobody.example.org nobody.invalid; do getent hosts $name || echo $?; done";
 
 /// Gives the laptop a name server of its own.

@@ -12,6 +12,7 @@ mod load;
 mod mistakes;
 mod outside;
 mod playground;
+mod resolved;
 mod steering;
 
 use std::net::SocketAddr;

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pmz_net::dns::DnsHandle;
+use ipnet::IpNet;
+use pmz_net::dns::{DnsHandle, SharedDomains};
 
 use super::caught::Catching;
 use super::choice::DnsChoice;
+use super::linked::Linked;
 use crate::daemon::options::EbpfChoice;
 use crate::daemon::run::ConnectError;
 use crate::failure::{ExitCode, Failure, capital};
@@ -34,7 +36,9 @@ pub(super) enum NoWay {
 impl From<HelperError> for NoWay {
     fn from(error: HelperError) -> Self {
         match error {
-            HelperError::Refused(Refusal::NoEbpf { why }) => Self::Impossible(why),
+            HelperError::Refused(Refusal::NoEbpf { why } | Refusal::NoResolved { why }) => {
+                Self::Impossible(why)
+            }
             error => Self::Broken(error.into()),
         }
     }
@@ -48,10 +52,15 @@ pub(super) struct Server<'a> {
     pub(super) address: IpAddr,
     /// The cluster's.
     pub(super) domain: &'a str,
+    /// Whose reverse names are its own.
+    pub(super) reverse: &'a [IpNet],
+    /// What the user has added.
+    pub(super) domains: &'a SharedDomains,
 }
 
 /// A way that is taken. The helper undoes it when it ends.
 pub(super) enum Way {
+    Linked(Linked),
     Caught(Catching),
     ResolvConf,
     Nothing,
@@ -79,6 +88,10 @@ impl Taken {
                 }
                 Err(NoWay::Impossible(why)) => {
                     tracing::info!(?mechanism, why, "queries can't be led on this way");
+                    // Most machines don't have it, and lack nothing.
+                    if choice == DnsChoice::Auto && *mechanism == Mechanism::Resolved {
+                        continue;
+                    }
                     reasons.push(format!("{}: {why}", mechanism.name()));
                 }
                 Err(NoWay::Broken(error)) => return Err(error),
@@ -99,7 +112,7 @@ impl Taken {
 /// Best first.
 fn candidates(choice: DnsChoice) -> &'static [Mechanism] {
     match choice {
-        DnsChoice::Auto => &[Mechanism::Ebpf, Mechanism::ResolvConf],
+        DnsChoice::Auto => &[Mechanism::Resolved, Mechanism::Ebpf, Mechanism::ResolvConf],
         DnsChoice::Resolved => &[Mechanism::Resolved],
         DnsChoice::Ebpf => &[Mechanism::Ebpf],
         DnsChoice::Resolvconf => &[Mechanism::ResolvConf],
@@ -119,9 +132,10 @@ impl Mechanism {
 
     async fn take(self, ebpf: EbpfChoice, server: &Server<'_>) -> Result<Way, NoWay> {
         match self {
-            Self::Resolved => Err(NoWay::Impossible(
-                "this build of pmz does not speak with systemd-resolved".to_owned(),
-            )),
+            Self::Resolved => {
+                let linked = Linked::begin(server).await?;
+                Ok(Way::Linked(linked))
+            }
             Self::Ebpf if ebpf == EbpfChoice::Off => {
                 Err(NoWay::Impossible("turned off by --ebpf off".to_owned()))
             }
@@ -146,6 +160,7 @@ impl Way {
     /// For `status`.
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::Linked(_) => "systemd-resolved",
             Self::Caught(_) => "ebpf",
             Self::ResolvConf => "resolv.conf",
             Self::Nothing => "off",
@@ -161,17 +176,27 @@ impl Way {
     pub(super) async fn part(&self, helper: &HelperClient) -> Result<(), HelperError> {
         match self {
             Self::ResolvConf => helper.restore_resolv_conf().await,
+            Self::Linked(_) => helper.forget_names().await,
             Self::Caught(_) | Self::Nothing => Ok(()),
         }
     }
 
+    /// The server is the same, and has other names.
+    pub(super) async fn follow(&mut self, server: &Server<'_>) -> Result<(), ConnectError> {
+        if let Self::Linked(linked) = self {
+            *linked = Linked::begin(server).await?;
+        }
+        Ok(())
+    }
+
     /// Leads queries to another server.
-    pub(super) async fn turn(&self, server: &Server<'_>) -> Result<(), ConnectError> {
+    pub(super) async fn turn(&mut self, server: &Server<'_>) -> Result<(), ConnectError> {
         match self {
             Self::Caught(catching) => {
                 catching.serve(server)?;
                 server.handle.set_upstream(upstream(machine_nameservers()));
             }
+            Self::Linked(linked) => *linked = Linked::begin(server).await?,
             Self::ResolvConf => edit_resolv_conf(server).await?,
             Self::Nothing => server.handle.set_upstream(upstream(machine_nameservers())),
         }
@@ -179,15 +204,20 @@ impl Way {
     }
 }
 
+/// What is put behind names as programs ask for them.
+pub(super) fn search(domain: &str) -> [String; 2] {
+    [format!("svc.{domain}"), "svc".to_owned()]
+}
+
 async fn edit_resolv_conf(server: &Server<'_>) -> Result<(), HelperError> {
-    let search = [format!("svc.{}", server.domain), "svc".to_owned()];
+    let search = search(server.domain);
     let helper = server.helper;
     let previous = helper.edit_resolv_conf(&[server.address], &search).await?;
     server.handle.set_upstream(upstream(previous.nameservers));
     Ok(())
 }
 
-fn upstream(nameservers: Vec<IpAddr>) -> Vec<SocketAddr> {
+pub(super) fn upstream(nameservers: Vec<IpAddr>) -> Vec<SocketAddr> {
     let at = |ip| SocketAddr::new(ip, DNS_PORT);
     nameservers.into_iter().map(at).collect()
 }

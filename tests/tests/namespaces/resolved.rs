@@ -1,0 +1,214 @@
+//! Names by systemd-resolved: Debian's own, on a bus of the laptop's.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use pmz_cli::playground::addresses;
+use pmz_cli::playground::world::World;
+use pmz_tests::lab::Programs;
+use pmz_tests::{eventually, options, scene, script, status};
+use tokio::process::{Child, Command};
+
+use crate::deaths::KILL_PMZ;
+use crate::dns_capture::OUTSIDE_NAMES;
+use crate::outside::{ADDRESS, Outside};
+use crate::steering::pmz;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// What the package's scripts, and systemd, would have set up. /etc is the laptop's own from here on.
+const SETTINGS: &str = r#"
+mkdir -p /run/etc/upper /run/etc/work /run/dbus /run/systemd/resolve
+cp /etc/hosts /etc/passwd /etc/group /run/etc
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+echo 'systemd-resolve:x:64990:64990::/:/usr/sbin/nologin' >>/run/etc/passwd
+echo 'systemd-resolve:x:64990:' >>/run/etc/group
+cp /run/etc/hosts /run/etc/passwd /run/etc/group /etc
+printf 'passwd: files\ngroup: files\nhosts: files dns\n' >/etc/nsswitch.conf
+ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+chown 64990:64990 /run/systemd/resolve
+mkdir -p /etc/systemd/resolved.conf.d
+printf '[Resolve]\nDNS=%s\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\n' "$1" >/etc/systemd/resolved.conf
+cat >/run/dbus/bus.conf <<END
+<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>unix:path=/run/dbus/system_bus_socket</listen>
+  <auth>EXTERNAL</auth>
+  <!-- The machine's own limit of descriptors may be lower than what it would ask for. -->
+  <limit name="max_completed_connections">100</limit>
+  <policy context="default">
+    <allow user="*"/> <allow own="*"/>
+    <allow send_destination="*"/> <allow receive_type="*"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+  </policy>
+</busconfig>
+END
+"#;
+
+/// systemd-resolved and its bus. They end with this.
+struct Resolved<'a> {
+    world: &'a World,
+    programs: Programs,
+    _outside: Outside,
+    _processes: [Child; 2],
+}
+
+impl<'a> Resolved<'a> {
+    /// In charge of the laptop's names; all servers that it knows are the node's.
+    async fn start(world: &'a World, programs: Programs) -> Result<Self> {
+        let outside = Outside::start(world.playground().node())?;
+        let laptop = world.playground().laptop();
+        let [server, _] = addresses::NODE;
+        script(laptop, &format!("set -- {server}\n{SETTINGS}")).await?;
+        let spawn = |program: &str, arguments: &[&str]| {
+            let mut command = Command::from(Self::command(world, &programs, program));
+            command
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .spawn()
+        };
+        let bus = [
+            "--config-file=/run/dbus/bus.conf",
+            "--nofork",
+            "--nopidfile",
+        ];
+        let bus = spawn("bin/dbus-daemon", &bus)?;
+        let there = "test -S /run/dbus/system_bus_socket";
+        eventually("the bus", SOON, async || {
+            Ok(script(laptop, there).await.ok())
+        })
+        .await?;
+        let resolved = spawn("lib/systemd/systemd-resolved", &[])?;
+        let this = Self {
+            world,
+            programs,
+            _outside: outside,
+            _processes: [bus, resolved],
+        };
+        eventually("systemd-resolved", SOON, async || {
+            let asked = this.world.playground().laptop();
+            Ok(script(asked, "getent hosts www.example.org").await.ok())
+        })
+        .await?;
+        Ok(this)
+    }
+
+    fn command(world: &World, programs: &Programs, program: &str) -> std::process::Command {
+        let mut command = world.laptop(&programs.path(program).to_string_lossy());
+        command.env("LD_LIBRARY_PATH", programs.libraries(&["", "systemd"]));
+        command
+    }
+
+    /// `resolvectl`, with those arguments.
+    async fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Self::command(self.world, &self.programs, "bin/resolvectl");
+        command.args(arguments);
+        let ran = pmz_tests::run(command).await?;
+        ensure!(ran.code == Some(0), "resolvectl {arguments:?}: {ran:?}");
+        Ok(ran.stdout)
+    }
+}
+
+#[test]
+fn systemd_resolved_asks_pmz_for_what_is_the_clusters_and_nothing_else() {
+    let Some(programs) = Programs::of("DNS by systemd-resolved") else {
+        return;
+    };
+    scene(
+        "DNS by systemd-resolved",
+        || options(None),
+        async move |world| {
+            let resolved = Resolved::start(world, programs.clone()).await?;
+            let laptop = world.playground().laptop().clone();
+            let before = script(&laptop, OUTSIDE_NAMES).await?;
+            ensure!(before.contains(ADDRESS), "{before}");
+            // It is the best way where it is in charge.
+            world.up(&[], false).await?;
+            let dns = status(world).await?["dns"].clone();
+            ensure!(
+                dns["how"] == "systemd-resolved" && dns["missing"].is_null(),
+                "{dns}"
+            );
+            let link = resolved.ctl(&["status", "pmz0", "--no-pager"]).await?;
+            for word in [
+                "~cluster.local",
+                "~96.10.in-addr.arpa",
+                " svc",
+                "-DefaultRoute",
+                "-LLMNR",
+                "-mDNS",
+            ] {
+                ensure!(link.contains(word), "{word}: {link}");
+            }
+            for name in [
+                "echo.default.svc",
+                "echo.default.svc.cluster.local",
+                "echo.default",
+            ] {
+                let found = script(&laptop, &format!("getent ahosts {name}")).await?;
+                let both = found.contains("10.96.0.10 ") && found.contains("fd00:10:96::a ");
+                ensure!(both, "{name}: {found}");
+            }
+            let name = script(&laptop, "getent hosts 10.96.0.10").await?;
+            ensure!(name.contains("echo.default.svc"), "{name}");
+            let outside = "getent ahosts www.example.org";
+            let now = script(&laptop, outside).await?;
+            ensure!(now.contains(ADDRESS), "{now}");
+
+            let domain = ["--domain", "www.dns.com"];
+            let add = [&["dns", "add"], &domain[..], &["--service", "echo"]].concat();
+            let added = pmz(world, &add).await?;
+            ensure!(added.code == Some(0), "{added:?}");
+            eventually("the domain", SOON, async || {
+                let found = script(&laptop, "getent hosts www.dns.com").await;
+                Ok(found
+                    .is_ok_and(|it| it.contains("fd00:10:96::a"))
+                    .then_some(()))
+            })
+            .await?;
+            let removed = pmz(world, &[&["dns", "remove"], &domain[..]].concat()).await?;
+            ensure!(removed.code == Some(0), "{removed:?}");
+
+            let down = pmz(world, &["down"]).await?;
+            ensure!(down.code == Some(0), "{down:?}");
+            let after = script(&laptop, OUTSIDE_NAMES).await?;
+            ensure!(after == before, "{before}\n{after}");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn systemd_resolved_is_as_before_after_a_kill() {
+    let Some(programs) = Programs::of("systemd-resolved after a kill") else {
+        return;
+    };
+    scene(
+        "systemd-resolved after a kill",
+        || options(None),
+        async move |world| {
+            let resolved = Resolved::start(world, programs.clone()).await?;
+            let laptop = world.playground().laptop().clone();
+            let names = script(&laptop, OUTSIDE_NAMES).await?;
+            let before = resolved.ctl(&["status", "--no-pager"]).await?;
+            world.up(&["--dns", "resolved"], false).await?;
+            script(&laptop, KILL_PMZ).await?;
+            eventually("all as before", SOON, async || {
+                let now = resolved.ctl(&["status", "--no-pager"]).await?;
+                Ok((now == before).then_some(()))
+            })
+            .await?;
+            let after = script(&laptop, OUTSIDE_NAMES).await?;
+            ensure!(after == names, "{names}\n{after}");
+            let gone = "! getent hosts echo.default.svc";
+            script(&laptop, gone).await?;
+            Ok(())
+        },
+    );
+}
