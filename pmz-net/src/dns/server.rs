@@ -1,5 +1,8 @@
 //! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
 
+mod inside;
+mod outside;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -16,13 +19,14 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{self, ClusterDns};
+use super::cluster::ClusterDns;
 use super::forward::{ForwardError, Forwarder};
 use super::reply::Reply;
 use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
-use crate::catalog::{MirrorState, SharedMirror};
+use crate::catalog::SharedMirror;
+pub(super) use outside::Whose;
 
 /// How long a TCP connection may say nothing.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -187,6 +191,10 @@ impl Shared {
     }
 
     async fn answer(&self, request: &Request) -> Reply {
+        if self.forwarder.is_own(request.src()) {
+            tracing::warn!("a forwarded question came back to us: our name servers ask each other");
+            return Reply::error(ResponseCode::Refused);
+        }
         if request.metadata.op_code != OpCode::Query {
             return Reply::error(ResponseCode::NotImp);
         }
@@ -199,8 +207,17 @@ impl Shared {
         if query.query_class() != DNSClass::IN {
             return self.forward(request).await;
         }
-        let name = query.original().name();
-        match self.reply(name, query.query_type(), &self.upstream()).await {
+        let (name, record_type) = (query.original().name(), query.query_type());
+        let upstream = self.upstream();
+        match self
+            .whose(name, record_type, &upstream, request.as_slice())
+            .await
+        {
+            Whose::Ours => {}
+            Whose::Outside(said) => return Reply::from(said),
+            Whose::Unknown => return self.forward(request).await,
+        }
+        match self.reply(name, record_type, &upstream).await {
             Some(reply) => reply,
             None => self.forward(request).await,
         }
@@ -268,61 +285,6 @@ impl Shared {
         self.own.iter().any(|own| same_socket(own, server))
     }
 
-    /// What is below the cluster's domain, and nobody can be asked for.
-    fn unknown(&self) -> Reply {
-        let view = self.mirror.read();
-        if view.state == MirrorState::Stale || !cluster::servers(&view.mirror).is_empty() {
-            return Reply::error(ResponseCode::ServFail);
-        }
-        let zone = self.zone.read();
-        Reply {
-            authorities: vec![zone.soa(&zone.domain, view.mirror.version())],
-            ..Reply::ours(ResponseCode::NXDomain)
-        }
-    }
-
-    /// What the cluster's own name server says, where there is one and the tunnel stands.
-    async fn ask_cluster(&self, name: &Name, record_type: RecordType) -> Option<Message> {
-        let zone = self.zone();
-        let mut servers = {
-            let view = self.mirror.read();
-            if view.state == MirrorState::Stale {
-                return None;
-            }
-            cluster::servers(&view.mirror)
-        };
-        if let Some(by) = &zone.translate {
-            let real: Vec<IpAddr> = servers.iter().map(SocketAddr::ip).collect();
-            let used = by.used(&real).await.into_iter();
-            servers = servers
-                .iter()
-                .zip(used)
-                .filter_map(|(server, used)| Some(SocketAddr::new(used?, server.port())))
-                .collect();
-        }
-        if servers.is_empty() {
-            return None;
-        }
-        let mut answer = match self.cluster.ask(&servers, name, record_type).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(%error, %name, "the cluster was asked for a name");
-                return None;
-            }
-        };
-        if let Some(by) = &zone.translate {
-            let Message {
-                answers,
-                additionals,
-                ..
-            } = &mut answer;
-            if !translate(by.as_ref(), answers, additionals).await {
-                return None;
-            }
-        }
-        Some(answer)
-    }
-
     pub(super) async fn look_up(&self, name: &Name, record_type: RecordType) -> Answer {
         let zone = self.zone();
         let mut answer = resolve(&self.mirror.read(), &zone, name, record_type);
@@ -343,10 +305,6 @@ impl Shared {
     }
 
     async fn forward(&self, request: &Request) -> Reply {
-        if self.forwarder.is_own(request.src()) {
-            tracing::warn!("a forwarded question came back to us: our name servers ask each other");
-            return Reply::error(ResponseCode::Refused);
-        }
         match self
             .forwarder
             .ask(&self.upstream(), request.as_slice())

@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hickory_proto::op::{MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{MessageType, OpCode};
 use hickory_proto::rr::DNSClass;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
@@ -22,9 +22,8 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::ForwardError;
 use super::reply::Reply;
-use super::server::{DnsHandle, Shared};
+use super::server::{DnsHandle, Shared, Whose};
 use crate::capture::{CaptureSockets, Slot, Slots};
 use flows::Flows;
 
@@ -131,18 +130,10 @@ impl Catcher {
         }
         let (name, record_type) = (question.original().name(), question.query_type());
         let upstream = [server];
-        if self.shared.zone().is_short(name) {
-            if self.shared.look_up(name, record_type).await == super::Answer::NotOurs {
-                return None;
-            }
-            // No search domain leads here: it may be meant for the outside, which has the first word.
-            match self.shared.forwarder.ask(&upstream, query).await {
-                Ok(outside) if outside.metadata.response_code != ResponseCode::NXDomain => {
-                    return Reply::from(outside).encode(&request);
-                }
-                Err(ForwardError::Busy) => return None,
-                Ok(_) | Err(_) => {}
-            }
+        match self.shared.whose(name, record_type, &upstream, query).await {
+            Whose::Ours => {}
+            Whose::Outside(said) => return Reply::from(said).encode(&request),
+            Whose::Unknown => return None,
         }
         let reply = self.shared.reply(name, record_type, &upstream).await?;
         reply.encode(&request)

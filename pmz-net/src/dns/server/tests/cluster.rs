@@ -257,3 +257,21 @@ fn the_cluster_s_name_server_is_found_by_its_service() {
     let echo = cluster_ip("default", "echo", &["10.96.0.7"], &[]);
     assert!(apply(3, vec![echo]).is_empty());
 }
+
+#[tokio::test]
+async fn a_name_and_its_namespace_alone_are_the_outsides_where_it_has_such_a_name() {
+    let question = query("echo.default.", RecordType::A);
+    let has_it = Upstream::start(Manner::Answer).await;
+    let bench = Bench::start(vec![has_it.address]);
+    assert_eq!(addresses(&bench.udp(&question).await), ["192.0.2.1"]);
+    // It knows no such name.
+    let lacks_it = ClusterServer::start().await;
+    bench.handle.set_upstream(vec![lacks_it.address]);
+    assert_eq!(addresses(&bench.udp(&question).await), ["10.96.0.7"]);
+    bench.handle.set_upstream(vec![]);
+    assert_eq!(addresses(&bench.udp(&question).await), ["10.96.0.7"]);
+    // Of what no service is called, nothing changes.
+    let other = query("other.default.", RecordType::A);
+    bench.handle.set_upstream(vec![has_it.address]);
+    assert_eq!(addresses(&bench.udp(&other).await), ["192.0.2.1"]);
+}
