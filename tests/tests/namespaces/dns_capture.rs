@@ -165,6 +165,8 @@ async fn by_other_programs(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// No query is longer under way, to the name server and back, on a machine that has other things to do.
+const WAY: Duration = Duration::from_millis(250);
 /// Between two queries.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -203,7 +205,7 @@ fn killed_during_a_thousand_queries_a_second_pmz_costs_those_under_way_and_no_la
                 over - begun
             );
             ensure!(load.sent.len() > 2000, "{} queries", load.sent.len());
-            let others = lost.iter().filter(|at| **at < begun || **at > over);
+            let others = lost.iter().filter(|at| **at + WAY < begun || **at > over);
             let others: Vec<_> = others.map(|at| *at - load.sent[0]).collect();
             ensure!(others.is_empty(), "lost at other times: {others:?}");
             let after = script(&laptop, OUTSIDE_NAMES).await?;
