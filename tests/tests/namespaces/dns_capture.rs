@@ -259,7 +259,10 @@ impl Load {
         server: SocketAddr,
     ) -> Result<()> {
         let (length, from) = heard;
-        ensure!(from == server, "an answer by {from}");
+        if from != server {
+            // It came when pmz was there, and is read when nobody is left to say whose it is. No resolver takes it.
+            return Ok(());
+        }
         let address: Ipv4Addr = ADDRESS.parse()?;
         let answer = buffer.get(..length).context("no answer")?;
         ensure!(answer.ends_with(&address.octets()), "{answer:?}");
