@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// The most that one message carries here.
@@ -37,24 +38,26 @@ pub(crate) fn recv_with_fds(
     socket: impl AsFd,
     buf: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut iov = [IoSliceMut::new(buf)];
     let socket = socket.as_fd().as_raw_fd();
-    let message = recvmsg::<()>(
-        socket,
-        &mut iov,
-        Some(&mut control),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            for fd in received {
-                // SAFETY: the kernel has just put this descriptor into our table, and nobody else
-                // knows of it.
-                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    loop {
+        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let mut iov = [IoSliceMut::new(&mut *buf)];
+        let message = match recvmsg::<()>(socket, &mut iov, Some(&mut control), flags) {
+            // A signal ends the wait of a socket that has a time limit, whatever its handler asks for (signal(7)).
+            Err(Errno::EINTR) => continue,
+            result => result?,
+        };
+        let mut fds = Vec::new();
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(received) = control {
+                for fd in received {
+                    // SAFETY: the kernel has just put this descriptor into our table, and nobody else
+                    // knows of it.
+                    fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
             }
         }
+        return Ok((message.bytes, fds));
     }
-    Ok((message.bytes, fds))
 }
