@@ -32,7 +32,6 @@ pub struct Lead {
     pub ports: Vec<Port>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

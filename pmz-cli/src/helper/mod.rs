@@ -29,4 +29,5 @@ pub use resolv::{PutBack, machine_nameservers, nameservers_of};
 pub use runtime::Paths;
 pub use server::{put_back, serve};
 pub use steering::{MAX_BATCH, SteerReply, SteerRequest};
+pub use validate::MAX_DOMAINS;
 pub use wire::Channel;

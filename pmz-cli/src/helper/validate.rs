@@ -9,8 +9,8 @@ use super::message::{Claim, Refusal};
 
 const MAX_ADDRESSES: usize = 4;
 const MAX_SEARCH: usize = 8;
-/// What a message has room for; systemd-resolved takes 1024 (LINK_SEARCH_DOMAINS_MAX).
-const MAX_DOMAINS: usize = 512;
+/// Domains of the TUN's link at most: what a message has room for. systemd-resolved takes 1024 (LINK_SEARCH_DOMAINS_MAX).
+pub const MAX_DOMAINS: usize = 512;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Invalid {

@@ -7,13 +7,11 @@ use pmz_net::dns::{SharedDomains, reverse_zones};
 use tokio::task::JoinHandle;
 
 use super::way::{Server, search, upstream};
-use crate::helper::{HelperClient, HelperError, nameservers_of};
+use crate::helper::{HelperClient, HelperError, MAX_DOMAINS, nameservers_of};
 
 /// The name servers that systemd-resolved knows, all links' and its own, for programs that would rather ask these
 /// (systemd-resolved(8)).
 const SERVERS: &str = "/run/systemd/resolve/resolv.conf";
-/// What the helper takes at most; the last ones are left out.
-const MAX_ROUTED: usize = 512;
 
 /// The link's domains, kept as the user's change. They are forgotten with the TUN.
 pub(super) struct Linked {
@@ -66,15 +64,16 @@ struct Link {
 
 impl Link {
     async fn lead(&self) -> Result<(), HelperError> {
+        // The cluster's own first: of too many, the user's last ones are left out.
         let domains = self.domains.get().routed().into_iter().map(plain);
-        let mut routed: Vec<String> = domains.filter(|it| !it.is_empty()).collect();
-        routed.extend(self.routed.iter().cloned());
-        if routed.len() > MAX_ROUTED {
+        let mut routed = self.routed.clone();
+        routed.extend(domains.filter(|it| !it.is_empty()));
+        if routed.len() > MAX_DOMAINS {
             tracing::warn!(
                 domains = routed.len(),
-                "systemd-resolved is told of the first {MAX_ROUTED} only"
+                "systemd-resolved is told of the first {MAX_DOMAINS} only"
             );
-            routed.truncate(MAX_ROUTED);
+            routed.truncate(MAX_DOMAINS);
         }
         self.helper
             .lead_names(&[self.address], &routed, &self.search)
