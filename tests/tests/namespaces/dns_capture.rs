@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::addresses;
+use pmz_cli::playground::machine::Machine;
 use pmz_cli::playground::world::World;
 use pmz_tests::{Ran, eventually, options, run, scene, script, skipped, status, udp};
 use tokio::net::UdpSocket;
@@ -28,6 +30,20 @@ async fn outside(world: &World) -> Result<Outside> {
     let resolv = format!("echo nameserver {server} >/etc/resolv.conf");
     script(world.playground().laptop(), &resolv).await?;
     Ok(outside)
+}
+
+/// A service's names lead libc's resolver to both of its addresses.
+pub(crate) async fn cluster_names(laptop: &Machine) -> Result<()> {
+    for name in [
+        "echo.default.svc",
+        "echo.default.svc.cluster.local",
+        "echo.default",
+    ] {
+        let found = script(laptop, &format!("getent ahosts {name}")).await?;
+        let both = found.contains("10.96.0.10 ") && found.contains("fd00:10:96::a ");
+        ensure!(both, "{name}: {found}");
+    }
+    Ok(())
 }
 
 async fn on_laptop(world: &World, program: &str, arguments: &[&str]) -> Result<Ran> {
@@ -53,15 +69,7 @@ fn programs_of_all_kinds_find_cluster_names_and_outside_names_by_ebpf() {
             ensure!(told.contains("by eBPF programs"), "{told}");
             let after = script(&laptop, OUTSIDE_NAMES).await?;
             ensure!(after == before, "{before}\n{after}");
-            for name in [
-                "echo.default.svc",
-                "echo.default.svc.cluster.local",
-                "echo.default",
-            ] {
-                let found = script(&laptop, &format!("getent ahosts {name}")).await?;
-                let both = found.contains("10.96.0.10 ") && found.contains("fd00:10:96::a ");
-                ensure!(both, "{name}: {found}");
-            }
+            cluster_names(&laptop).await?;
             by_python(world).await?;
             by_other_programs(world).await?;
 
@@ -167,6 +175,8 @@ async fn by_other_programs(world: &World) -> Result<()> {
 
 /// No query is longer under way, to the name server and back, on a machine that has other things to do.
 const WAY: Duration = Duration::from_millis(250);
+/// Queries that are answered before pmz is killed.
+const FIRST: usize = 1000;
 /// Between two queries.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -181,10 +191,13 @@ fn killed_during_a_thousand_queries_a_second_pmz_costs_those_under_way_and_no_la
             let before = script(&laptop, OUTSIDE_NAMES).await?;
             world.up(&["--dns", "ebpf"], false).await?;
             let socket = udp(world, Ipv4Addr::UNSPECIFIED.into())?;
-            let load = Load::run(&socket);
+            let answered = AtomicUsize::new(0);
+            let load = Load::run(&socket, &answered);
             let kill = async {
-                // Some are answered by then.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                eventually("answers", SOON, async || {
+                    Ok((answered.load(Ordering::Relaxed) >= FIRST).then_some(()))
+                })
+                .await?;
                 let begun = Instant::now();
                 let pids = script(&laptop, KILL_PMZ).await?;
                 // Killed is not gone.
@@ -224,7 +237,7 @@ struct Load {
 impl Load {
     const QUERIES: u16 = 3000;
 
-    async fn run(socket: &UdpSocket) -> Result<Self> {
+    async fn run(socket: &UdpSocket, answered: &AtomicUsize) -> Result<Self> {
         let [server, _] = addresses::NODE;
         let server = SocketAddr::new(server, 53);
         let mut load = Self {
@@ -240,7 +253,10 @@ impl Load {
                     load.sent.push(Instant::now());
                     socket.send_to(&query(id, "www.example.org"), server).await?;
                 }
-                heard = socket.recv_from(&mut buffer) => load.take(heard?, &buffer, server)?,
+                heard = socket.recv_from(&mut buffer) => {
+                    load.take(heard?, &buffer, server)?;
+                    answered.store(load.answered.len(), Ordering::Relaxed);
+                }
             }
         }
         while load.answered.len() < load.sent.len() {

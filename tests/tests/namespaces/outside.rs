@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use pmz_cli::playground::addresses;
 use pmz_cli::playground::machine::Machine;
+use socket2::SockRef;
 
 /// What each of its names leads to.
 pub(crate) const ADDRESS: &str = "198.51.100.7";
@@ -44,7 +45,8 @@ impl Outside {
                 Ok((UdpSocket::bind(at)?, TcpListener::bind(at)?))
             })??;
             udp.set_read_timeout(Some(LOOK))?;
-            tcp.set_nonblocking(true)?;
+            // Limits accept(2), too (socket(7)).
+            SockRef::from(&tcp).set_read_timeout(Some(LOOK))?;
             outside.serve(move |end| datagrams(&udp, end));
             outside.serve(move |end| connections(&tcp, end));
         }
@@ -80,11 +82,9 @@ fn datagrams(socket: &UdpSocket, end: &AtomicBool) {
 fn connections(listener: &TcpListener, end: &AtomicBool) {
     while !end.load(Ordering::Relaxed) {
         let Ok((mut stream, _)) = listener.accept() else {
-            std::thread::sleep(LOOK);
             continue;
         };
         let mut serve = || -> io::Result<()> {
-            stream.set_nonblocking(false)?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             loop {
                 let mut length = [0; 2];
