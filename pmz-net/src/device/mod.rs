@@ -1,5 +1,7 @@
-//! The TUN: opening it, and reading and writing frames, each a virtio-net header and an IP packet.
+//! The TUN: opening it, and reading and writing frames, each a virtio-net header and an IP packet. And what the kernel
+//! tells of interfaces.
 
+pub(crate) mod interface;
 mod open;
 mod tun;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link::{self, ETHERNET};
 use super::{GuardError, GuardMaps, GuardReport};
+use crate::device::interface;
 use crate::steer::SteerError;
 use crate::steer::error::os_error;
 use crate::steer::load::{open, program, with_memory};
@@ -57,7 +58,9 @@ impl Guard {
     /// # Errors
     /// [`GuardError`] tells what is missing or in the way.
     pub fn attach(device: &str, port: u16) -> Result<Self, GuardError> {
-        if link::header(device)? == ETHERNET && !link::is_veth(device) {
+        // With a native program at one end, the kernel cuts super-packets before they enter the pair (`veth_fix_features`
+        // in drivers/net/veth.c), which costs the tunnel, and everything else on the interface, more than junk does.
+        if link::header(device)? == ETHERNET && !interface::is_veth(device) {
             match Self::attach_as(device, port, GuardMode::Native) {
                 // What drivers say that can't, or not with this MTU, these queues, this offload: anything.
                 Err(GuardError::Ebpf(SteerError::Attach { .. })) => {}

@@ -17,7 +17,7 @@ use super::load::program;
 use super::maps::SteerMaps;
 use super::report::now;
 use super::{Attachment, SteerError};
-use crate::guard::link;
+use crate::device::interface;
 
 /// How long a filter goes on that nobody renews. Links need none: they end with their process.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -210,7 +210,7 @@ fn sweep() {
 
 /// Of what kind the device of this name is.
 fn kind(device: &str) -> Result<LinkKind, SteerError> {
-    let number = link::kind(device).map_err(|error| SteerError::attach(device, error))?;
+    let number = interface::kind(device).map_err(|error| SteerError::attaching(device, &error))?;
     match number {
         libc::ARPHRD_ETHER => Ok(LinkKind::Ethernet),
         libc::ARPHRD_NONE | TUNNEL | TUNNEL6 | SIT => Ok(LinkKind::Bare),
