@@ -84,16 +84,10 @@ fn traffic(address: &Address, known: bool) -> Option<*mut Traffic> {
     if let Some(traffic) = TRAFFIC.get_ptr_mut(address) {
         return Some(traffic);
     }
-    if !known {
-        let strangers = STRANGERS.get_ptr_mut(0)?;
-        // SAFETY: a value that lives as long as the map. Two CPUs at once may count one for two, so that the
-        // limit is exceeded by as many as that happens: it is half of the map.
-        unsafe {
-            if *strangers >= MAX_STRANGERS {
-                return None;
-            }
-            *strangers += 1;
-        }
+    let strangers = STRANGERS.get_ptr_mut(0)?;
+    // SAFETY: a value that lives as long as the map.
+    if !known && unsafe { *strangers } >= MAX_STRANGERS {
+        return None;
     }
     const EMPTY: Traffic = Traffic {
         volume: pmz_xdp_types::Volume {
@@ -105,8 +99,14 @@ fn traffic(address: &Address, known: bool) -> Option<*mut Traffic> {
         flows: 0,
         last: 0,
     };
-    // Another CPU may have been faster; its entry is as good.
-    let _ = TRAFFIC.insert(address, &EMPTY, u64::from(BPF_NOEXIST));
+    // Another CPU may have been faster, and its entry is as good. Or there is no memory: what programs may take is filled
+    // up by the kernel a moment later.
+    let made = TRAFFIC.insert(address, &EMPTY, u64::from(BPF_NOEXIST));
+    if made.is_ok() && !known {
+        // SAFETY: as above. Two CPUs at once may count one for two, so that the limit is exceeded by as many as that
+        // happens: it is half of the map.
+        unsafe { *strangers += 1 };
+    }
     TRAFFIC.get_ptr_mut(address)
 }
 
