@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use pmz_cli::playground::world::World;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -51,6 +52,50 @@ pub fn udp(world: &World, at: IpAddr) -> Result<UdpSocket> {
         UdpSocket::from_std(socket)
     };
     Ok(world.playground().laptop().in_netns(bind)??)
+}
+
+/// Sends an ICMP echo request from the laptop, and awaits its answer (icmp(7), "ping sockets").
+///
+/// # Errors
+/// Where there is none within ten seconds, or the network says so.
+pub async fn ping(world: &World, to: IpAddr) -> Result<()> {
+    // RFC 792 and RFC 4443, section 4: type, code, and what the kernel writes: checksum and identifier.
+    let (request, reply, protocol) = match to {
+        IpAddr::V4(_) => (8, 0, Protocol::ICMPV4),
+        IpAddr::V6(_) => (128, 129, Protocol::ICMPV6),
+    };
+    let message = [request, 0, 0, 0, 0, 0, 0, 1, b'p', b'm', b'z'];
+    let open = || -> std::io::Result<UdpSocket> {
+        // Of a network namespace, and for the group of whoever asks.
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
+        let to = SocketAddr::new(to, 0);
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
+        socket.connect(&to.into())?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket.into())
+    };
+    let socket = world.playground().laptop().in_netns(open)??;
+    let mut answer = [0; 64];
+    let answered = async {
+        // A lost one is sent again.
+        loop {
+            socket.send(&message).await?;
+            let heard = timeout(Duration::from_secs(1), socket.recv(&mut answer)).await;
+            if let Ok(heard) = heard {
+                break heard;
+            }
+        }
+    };
+    let length = timeout(CONNECT, answered)
+        .await
+        .with_context(|| format!("{to} does not answer"))?
+        .with_context(|| format!("ping {to}"))?;
+    ensure!(
+        answer[0] == reply && answer[6..length] == message[6..],
+        "{to} says {:?}",
+        &answer[..length]
+    );
+    Ok(())
 }
 
 /// An HTTP connection on which one request is made by hand, so that a test sees and paces each byte.

@@ -2,6 +2,7 @@
 
 mod binary;
 mod client;
+mod ebpf;
 pub mod lab;
 mod scene;
 mod sight;
@@ -10,7 +11,8 @@ pub mod tcp;
 mod wireguard;
 
 pub use binary::pmz_binary;
-pub use client::{Http, connect, socket, udp};
+pub use client::{Http, connect, ping, socket, udp};
+pub use ebpf::abandoned_links;
 pub use scene::{LINK_AS_A_CABLE, options, scene, scene_for};
 pub use sight::{
     Log, Ran, eventually, run, run_for, script, status, wait_for_carrier, wait_for_state,

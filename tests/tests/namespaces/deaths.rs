@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::world::World;
 use pmz_net::route::Netlink;
-use pmz_tests::{Http, Log, eventually, options, run, scene, scene_for, script, status};
+use pmz_tests::{
+    Http, Log, abandoned_links, eventually, options, run, scene, scene_for, script, status,
+};
 use tokio::io::AsyncReadExt;
 
 use crate::mistakes::stable;
@@ -166,6 +168,12 @@ fn killed_at_any_moment_of_up_pmz_leaves_the_network_as_it_was() {
                 })
                 .await
                 .with_context(|| format!("killed after {moment:?}; {before:#?}, now {after:#?}"))?;
+                // Those at cgroups are in no namespace's dump.
+                eventually("no link is left", Duration::from_secs(5), async || {
+                    Ok(abandoned_links().is_empty().then_some(()))
+                })
+                .await
+                .with_context(|| format!("killed after {moment:?}: {:?}", abandoned_links()))?;
             }
             world.up(&[], false).await
         },

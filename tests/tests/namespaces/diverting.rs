@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::world::World;
-use pmz_tests::{Http, eventually, options, scene_for, script, status};
+use pmz_tests::{Http, eventually, options, ping, scene_for, script, status};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
 use crate::deaths::KILL_PMZ;
-use crate::service;
 use crate::steering::{pmz, refused};
+use crate::{pod, service};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -128,6 +128,7 @@ async fn reached(world: &World) -> Result<()> {
         download.body.read_exact(&mut bytes).await?;
         let ran = pmz(world, &["status", "--traffic", "-o", "json"]).await?;
         ensure!(ran.stdout.contains(address), "not counted: {}", ran.stdout);
+        ping(world, pod(world, "echo-0", 80, family)?.ip()).await?;
     }
     refused(world, "10.96.200.200:80".parse()?).await?;
     refused(world, service(world, "default", "empty", 6)?).await?;

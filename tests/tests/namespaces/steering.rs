@@ -1,7 +1,7 @@
 //! What enters the tunnel, what is refused before it does, and what happens where addresses collide.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -86,6 +86,40 @@ fn traffic_is_shown_in_columns_and_as_lines_of_json_while_it_is_watched() {
             ensure!(reports.len() == 2, "{lines}");
             let at = |report: &Value| report["at_ms"].as_u64();
             ensure!(at(&reports[1]) > at(&reports[0]), "{lines}");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn what_is_included_is_reached_through_the_cluster_and_what_is_excluded_is_left_alone() {
+    scene(
+        "included",
+        || options(None),
+        async |world| {
+            // A machine that the cluster's pods reach, and the laptop does not.
+            let node = world.playground().node();
+            let addresses =
+                "for a in 172.31.9.9 172.31.9.10 172.31.8.8; do ip address add $a/32 dev lo; done";
+            script(node, addresses).await?;
+            let _listener = node.in_netns(|| TcpListener::bind("172.31.9.9:80"))??;
+            let laptop = world.playground().laptop();
+            let route =
+                async |to: &str| script(laptop, &format!("ip route get {to} || true")).await;
+            let before = route("172.31.9.10").await?;
+            let arguments = ["--include", "172.31.9.0/24", "--exclude", "172.31.9.10/32"];
+            world.up(&arguments, false).await?;
+            let included = "172.31.9.9:80".parse()?;
+            connect(world, included).await?;
+            ensure!(route("172.31.9.9").await?.contains("dev pmz0"));
+            let entry = traffic_of(world, included).await?;
+            ensure!(entry["flows"] == 1, "{entry}");
+            for elsewhere in ["172.31.9.10", "172.31.8.8"] {
+                let now = route(elsewhere).await?;
+                ensure!(!now.contains("pmz0"), "{now}");
+            }
+            let now = route("172.31.9.10").await?;
+            ensure!(now == before, "{before} has become {now}");
             Ok(())
         },
     );
