@@ -5,6 +5,7 @@
 
 mod agent;
 mod bare;
+mod dns;
 mod lab;
 mod load;
 mod machine;
@@ -60,6 +61,8 @@ pub(crate) struct Args {
 enum Command {
     /// Measures the agent's TCP beside Linux's, on emulated links and without one
     Tcp(tcp::Args),
+    /// Measures the name server on one core, with few services and with many
+    Dns(dns::Args),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(Command::Dns(args)) = &args.command {
+        let report = dns::measure(args)?;
+        show(&report)?;
+        write_json(args.json.as_deref(), &report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(Command::Tcp(args)) = &args.command {
         let cells = tcp::chosen(args)?;
         if !args.only_list() {
