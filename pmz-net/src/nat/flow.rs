@@ -91,6 +91,14 @@ impl<T> FlowTable<T> {
         self.by_key.get(key).copied()
     }
 
+    pub(super) fn get(&self, id: FlowId) -> Option<&T> {
+        let slot = self.slots.get(id.index as usize)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        slot.flow.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {

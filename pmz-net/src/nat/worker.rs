@@ -149,6 +149,10 @@ impl Worker {
                 self.turn(id);
             }
         }
+        let flows = &self.flows;
+        self.timers.sweep(flows.len(), |id, at| {
+            flows.get(id).is_some_and(|flow| flow.armed == Some(at))
+        });
         self.outlet.flush();
         self.count_memory();
     }
