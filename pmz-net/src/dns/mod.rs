@@ -12,6 +12,8 @@ mod custom;
 mod domain;
 mod forward;
 mod found;
+#[cfg(test)]
+mod malformed;
 mod name;
 mod port;
 mod reply;

@@ -2,9 +2,9 @@
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncoder;
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use hickory_server::net::xfer::Protocol;
-use hickory_server::server::Request;
+use hickory_server::server::{Request, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 /// The largest datagram we send, in bytes, whatever the client can take.
@@ -60,13 +60,58 @@ impl Reply {
         (metadata, edns)
     }
 
-    /// The bytes of the answer to that request, cut to what its client can take; `None` where they can't be made.
-    pub(super) fn encode(&self, request: &Request) -> Option<Vec<u8>> {
-        let (metadata, edns) = self.heading(request);
-        let limit = match request.protocol() {
-            Protocol::Udp => edns.as_ref().map_or(PLAIN_DATAGRAM, Edns::max_payload),
+    /// Leaves out what the client of that request can't take: additional records without a word, since nobody has asked
+    /// for them, and answers by saying so (RFC 2181, section 9).
+    pub(super) fn fit(&mut self, request: &Request) {
+        let limit = self.limit(request);
+        if self.fits(request, limit) {
+            return;
+        }
+        self.additionals.clear();
+        if self.fits(request, limit) {
+            return;
+        }
+        self.metadata.truncation = true;
+        // The EDNS record is written last, and must not be what there is no room for (RFC 6891, section 6.1.1).
+        let (_, edns) = self.heading(request);
+        let room = limit.saturating_sub(edns.as_ref().map_or(0, size));
+        if let Some((info, _)) = self.write(request, room) {
+            self.answers.truncate(info.counts().answers.into());
+            self.authorities.truncate(info.counts().authorities.into());
+        }
+    }
+
+    /// The bytes of the answer to that request, which [fits](Self::fit); `None` where they can't be made.
+    pub(super) fn encode(mut self, request: &Request) -> Option<Vec<u8>> {
+        self.fit(request);
+        let (_, bytes) = self.write(request, self.limit(request))?;
+        Some(bytes)
+    }
+
+    /// How many bytes the client of that request takes.
+    fn limit(&self, request: &Request) -> u16 {
+        match request.protocol() {
+            Protocol::Udp => {
+                let (_, edns) = self.heading(request);
+                edns.as_ref().map_or(PLAIN_DATAGRAM, Edns::max_payload)
+            }
             _ => u16::MAX,
-        };
+        }
+    }
+
+    fn fits(&self, request: &Request, limit: u16) -> bool {
+        let edns = usize::from(request.edns.is_some());
+        self.write(request, limit).is_none_or(|(info, _)| {
+            let counts = info.counts();
+            usize::from(counts.answers) == self.answers.len()
+                && usize::from(counts.authorities) == self.authorities.len()
+                && usize::from(counts.additionals) == self.additionals.len() + edns
+        })
+    }
+
+    /// As much of it as has room.
+    fn write(&self, request: &Request, limit: u16) -> Option<(ResponseInfo, Vec<u8>)> {
+        let (metadata, edns) = self.heading(request);
         let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
             metadata,
             self.answers.iter(),
@@ -78,12 +123,21 @@ impl Reply {
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(limit);
         match response.destructive_emit(&mut encoder) {
-            Ok(_) => Some(bytes),
+            Ok(info) => Some((info, bytes)),
             Err(error) => {
                 tracing::debug!(%error, "an answer can't be written down");
                 None
             }
         }
+    }
+}
+
+/// Bytes of an EDNS record.
+fn size(edns: &Edns) -> u16 {
+    let mut bytes = Vec::new();
+    match edns.emit(&mut BinEncoder::new(&mut bytes)) {
+        Ok(()) => u16::try_from(bytes.len()).unwrap_or(u16::MAX),
+        Err(_) => 0,
     }
 }
 

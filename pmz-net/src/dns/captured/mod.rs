@@ -6,7 +6,7 @@
 
 mod datagrams;
 mod flows;
-mod refusal;
+pub(super) mod refusal;
 mod stream;
 
 use std::collections::HashMap;
@@ -107,14 +107,16 @@ impl Catcher {
         self.known.write().insert(slot, server);
         Some(server)
     }
+}
 
+impl Shared {
     /// What we say to a query in the place of `server`; `None` where we say nothing.
-    async fn answer(
+    pub(super) async fn answer_in_place_of(
         &self,
+        server: SocketAddr,
         query: &[u8],
         from: SocketAddr,
         protocol: Protocol,
-        server: SocketAddr,
     ) -> Option<Vec<u8>> {
         // What can't be read is the server's to judge.
         let request = Request::from_bytes(query.to_vec(), from, protocol).ok()?;
@@ -130,12 +132,12 @@ impl Catcher {
         }
         let (name, record_type) = (question.original().name(), question.query_type());
         let upstream = [server];
-        match self.shared.whose(name, record_type, &upstream, query).await {
+        match self.whose(name, record_type, &upstream, query).await {
             Whose::Ours => {}
             Whose::Outside(said) => return Reply::from(said).encode(&request),
             Whose::Unknown => return None,
         }
-        let reply = self.shared.reply(name, record_type, &upstream).await?;
+        let reply = self.reply(name, record_type, &upstream).await?;
         reply.encode(&request)
     }
 }
