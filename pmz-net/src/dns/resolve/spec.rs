@@ -196,7 +196,7 @@ fn services(domain: &str) -> Vec<Service> {
         &["10.244.0.5", "fd00:244::5"],
     );
     web.ports.push(port("https", Protocol::Tcp, 443));
-    web.ports.push(port("https", Protocol::Udp, 443));
+    web.ports.push(port("http3", Protocol::Udp, 443));
     let mut unnamed = cluster_ip("prod", "unnamed", &["10.96.0.8"], &["10.244.0.6"]);
     unnamed.ports = vec![port("", Protocol::Tcp, 81)];
     let mut associations = cluster_ip("prod", "associations", &["10.96.0.12"], &[]);

@@ -311,6 +311,20 @@ fn another_cluster_domain_is_another_zone() {
         "elsewhere"
     );
     assert_eq!(asked(&view, &zone, "www.corp.example.", A), "elsewhere");
+    // Neither is the domain a service's short name, nor what is right below it.
+    let mut view = view;
+    let services = vec![cluster_ip("local", "cluster", &["10.96.0.1"], &[])];
+    let snapshot = Snapshot {
+        version: 8,
+        services,
+    };
+    view.mirror.apply_snapshot(snapshot).unwrap();
+    for domain in ["cluster.local.", "local."] {
+        let zone = Zone::new(domain).unwrap();
+        let name = Name::from_ascii("cluster.local.").unwrap();
+        assert_eq!(asked(&view, &zone, "cluster.local.", A), "elsewhere");
+        assert!(!zone.is_short(&name), "{domain}");
+    }
     for bad in ["", ".", "a..b", &"x".repeat(64)] {
         assert!(Zone::new(bad).is_err(), "{bad:?}");
     }

@@ -56,7 +56,7 @@ fn each_named_port_of_a_service_has_a_server_record() {
             "web.prod.svc.@ 5 IN AAAA fd00:96::7",
         ]),
         has(
-            "2.3.2: one name, two protocols",
+            "2.3.2: one number, two protocols",
             "_https._tcp.web.prod.svc.@ SRV",
             &["_https._tcp.web.prod.svc.@ 5 IN SRV 0 100 443 web.prod.svc.@"],
         )
@@ -65,9 +65,9 @@ fn each_named_port_of_a_service_has_a_server_record() {
             "web.prod.svc.@ 5 IN AAAA fd00:96::7",
         ]),
         has(
-            "2.3.2: one name, two protocols",
-            "_https._udp.web.prod.svc.@ SRV",
-            &["_https._udp.web.prod.svc.@ 5 IN SRV 0 100 443 web.prod.svc.@"],
+            "2.3.2: one number, two protocols",
+            "_http3._udp.web.prod.svc.@ SRV",
+            &["_http3._udp.web.prod.svc.@ 5 IN SRV 0 100 443 web.prod.svc.@"],
         )
         .and(&[
             "web.prod.svc.@ 5 IN A 10.96.0.7",
