@@ -13,6 +13,8 @@ mod domain;
 mod forward;
 mod found;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod malformed;
 mod name;
 mod port;
