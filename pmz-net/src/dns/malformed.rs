@@ -58,6 +58,11 @@ pub(super) fn queries() -> Vec<(&'static str, Vec<u8>, Wanted)> {
             pointing(&[1, b'a', 0xc0, 12]),
             format,
         ),
+        (
+            "a pointer into the header",
+            pointing(&[1, b'a', 0xc0, 2]),
+            format,
+        ),
         ("two EDNS records", two_edns(), format),
         (
             "an unknown version of EDNS",

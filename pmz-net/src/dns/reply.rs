@@ -1,11 +1,13 @@
 //! An answer on its way to the client.
 
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
+use std::sync::LazyLock;
+
+use hickory_proto::op::{Edns, LowerQuery, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+use hickory_proto::serialize::binary::{BinDecoder, BinEncodable, BinEncoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_server::zone_handler::{MessageResponseBuilder, Queries};
 
 /// The largest datagram we send, in bytes, whatever the client can take.
 const MAX_DATAGRAM: u16 = 4096;
@@ -112,7 +114,7 @@ impl Reply {
     /// As much of it as has room.
     fn write(&self, request: &Request, limit: u16) -> Option<(ResponseInfo, Vec<u8>)> {
         let (metadata, edns) = self.heading(request);
-        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+        let response = MessageResponseBuilder::new(question(request), edns.as_ref()).build(
             metadata,
             self.answers.iter(),
             self.authorities.iter(),
@@ -128,6 +130,42 @@ impl Reply {
                 tracing::debug!(%error, "an answer can't be written down");
                 None
             }
+        }
+    }
+}
+
+/// The question of a request, if it is one: of one name that stands there as a whole.
+pub(super) fn asked(request: &Request) -> Option<&LowerQuery> {
+    let [query] = request.queries.queries() else {
+        return None;
+    };
+    is_whole(request.queries.as_bytes()).then_some(query)
+}
+
+/// What of a request's question is repeated. The library repeats its bytes: a name that points at what is before it, which
+/// is the header, would be another one in the answer, or none.
+pub(super) fn question(request: &Request) -> &Queries {
+    static NONE: LazyLock<Queries> = LazyLock::new(|| {
+        Queries::read(&mut BinDecoder::new(&[]), 0).expect("nothing can be read from nothing")
+    });
+    match asked(request) {
+        Some(_) => &request.queries,
+        None => &NONE,
+    }
+}
+
+/// Whether a name has no pointer in it (RFC 1035, section 4.1.4).
+fn is_whole(mut name: &[u8]) -> bool {
+    loop {
+        match name {
+            [0, ..] => return true,
+            [length @ 1..64, rest @ ..] => {
+                let Some(rest) = rest.get(usize::from(*length)..) else {
+                    return false;
+                };
+                name = rest;
+            }
+            _ => return false,
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::ClusterDns;
 use super::forward::{ForwardError, Forwarder};
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
@@ -205,7 +205,7 @@ impl Shared {
         if request.version() > 0 {
             return Reply::error(ResponseCode::BADVERS);
         }
-        let [query] = request.queries.queries() else {
+        let Some(query) = reply::asked(request) else {
             return Reply::error(ResponseCode::FormErr);
         };
         if query.query_class() != DNSClass::IN {
@@ -397,7 +397,7 @@ impl RequestHandler for Handler {
         let mut reply = self.shared.answer(request).await;
         reply.fit(request);
         let (metadata, edns) = reply.heading(request);
-        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+        let response = MessageResponseBuilder::new(reply::question(request), edns.as_ref()).build(
             metadata,
             reply.answers.iter(),
             reply.authorities.iter(),

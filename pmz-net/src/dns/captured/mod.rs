@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::server::{DnsHandle, Shared, Whose};
 use crate::capture::{CaptureSockets, Slot, Slots};
 use flows::Flows;
@@ -120,9 +120,7 @@ impl Shared {
     ) -> Option<Vec<u8>> {
         // What can't be read is the server's to judge.
         let request = Request::from_bytes(query.to_vec(), from, protocol).ok()?;
-        let [question] = request.queries.queries() else {
-            return None;
-        };
+        let question = reply::asked(&request)?;
         let is_plain = request.metadata.message_type == MessageType::Query
             && request.metadata.op_code == OpCode::Query
             && request.version() == 0
