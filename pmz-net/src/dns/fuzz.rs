@@ -171,11 +171,11 @@ fn situation(by: &str, protocol: Protocol, asked: &[u8], said: Option<&[u8]>) ->
     by.hash(&mut hasher);
     match said {
         None => {
+            // Without what it says of the bytes themselves.
             let reason = Message::from_vec(asked).err().map(|error| {
                 let text = error.to_string();
-                text.chars()
-                    .filter(|it| it.is_alphabetic())
-                    .collect::<String>()
+                let words = text.split(' ').take(3).map(str::to_owned);
+                words.collect::<Vec<_>>()
             });
             reason.hash(&mut hasher);
         }
@@ -191,12 +191,12 @@ fn situation(by: &str, protocol: Protocol, asked: &[u8], said: Option<&[u8]>) ->
                 let of = records.last().map(|record| u16::from(record.record_type()));
                 of.hash(&mut hasher);
             }
-            let asked = answer.queries.first();
-            let of = asked.map(|query| {
-                (
-                    query.name().iter().count().min(12),
-                    u16::from(query.query_type()).min(64),
-                )
+            let of = answer.queries.first().map(|query| {
+                let known = match query.query_type() {
+                    RecordType::Unknown(_) => 0,
+                    known => u16::from(known),
+                };
+                (query.name().iter().count().min(8), known)
             });
             of.hash(&mut hasher);
         }
