@@ -13,6 +13,8 @@ use pmz_net::catalog::{Port, Protocol, ServiceKey, ServiceKind};
 
 /// The label that says to which service a slice belongs.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// What the DNS specification (2.1) has for `publishNotReadyAddresses`: the annotation from before that field.
+const TOLERATE_UNREADY: &str = "service.alpha.kubernetes.io/tolerate-unready-endpoints";
 
 /// Identity of a Service; `None` where the metadata has no name.
 pub(super) fn service_key(metadata: &ObjectMeta) -> Option<ServiceKey> {
@@ -55,6 +57,10 @@ pub(super) fn service(service: &Service) -> Option<ServiceInput> {
         };
         ServiceKind::ClusterIp { addresses }
     };
+    let annotations = service.metadata.annotations.as_ref();
+    let tolerates_unready = annotations
+        .and_then(|all| all.get(TOLERATE_UNREADY))
+        .is_some_and(|value| value == "true");
     Some(ServiceInput {
         key,
         kind,
@@ -64,7 +70,7 @@ pub(super) fn service(service: &Service) -> Option<ServiceInput> {
             .flatten()
             .filter_map(service_port)
             .collect(),
-        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        publish_not_ready: tolerates_unready || spec.publish_not_ready_addresses.unwrap_or(false),
     })
 }
 
@@ -181,6 +187,20 @@ mod tests {
             .map(|port| (port.protocol, port.port))
             .collect();
         assert_eq!(ports, [(Protocol::Tcp, 80), (Protocol::Udp, 53)]);
+    }
+
+    #[test]
+    fn unready_endpoints_are_tolerated_by_the_field_and_by_the_annotation() {
+        let tolerates = |annotation: &str, field: bool| {
+            let object = json!({
+                "metadata": {"namespace": "shop", "name": "db", "annotations": {TOLERATE_UNREADY: annotation}},
+                "spec": {"clusterIP": "None", "publishNotReadyAddresses": field},
+            });
+            let input = service(&serde_json::from_value(object).unwrap()).unwrap();
+            input.publish_not_ready
+        };
+        assert!(tolerates("true", false) && tolerates("false", true));
+        assert!(!tolerates("false", false));
     }
 
     #[test]

@@ -99,6 +99,10 @@ impl ClusterDns {
             Ok(found) => {
                 answer.answers = found.answers().to_vec();
                 answer.additionals = found.additionals().to_vec();
+                if answer.answers.is_empty() {
+                    // To ANY, what says that there is nothing counts as found.
+                    answer.authorities = found.authorities().to_vec();
+                }
                 // Kept under the name as somebody else has asked for it, letter case and all.
                 for record in &mut answer.answers {
                     if record.name.eq_ignore_root(name) {

@@ -12,6 +12,10 @@ mod custom;
 mod domain;
 mod forward;
 mod found;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod malformed;
 mod name;
 mod port;
 mod reply;

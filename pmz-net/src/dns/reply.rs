@@ -1,11 +1,13 @@
 //! An answer on its way to the client.
 
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
+use std::sync::LazyLock;
+
+use hickory_proto::op::{Edns, LowerQuery, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncoder;
+use hickory_proto::serialize::binary::{BinDecoder, BinEncodable, BinEncoder};
 use hickory_server::net::xfer::Protocol;
-use hickory_server::server::Request;
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_server::server::{Request, ResponseInfo};
+use hickory_server::zone_handler::{MessageResponseBuilder, Queries};
 
 /// The largest datagram we send, in bytes, whatever the client can take.
 const MAX_DATAGRAM: u16 = 4096;
@@ -60,14 +62,59 @@ impl Reply {
         (metadata, edns)
     }
 
-    /// The bytes of the answer to that request, cut to what its client can take; `None` where they can't be made.
-    pub(super) fn encode(&self, request: &Request) -> Option<Vec<u8>> {
-        let (metadata, edns) = self.heading(request);
-        let limit = match request.protocol() {
-            Protocol::Udp => edns.as_ref().map_or(PLAIN_DATAGRAM, Edns::max_payload),
+    /// Leaves out what the client of that request can't take: additional records without a word, since nobody has asked
+    /// for them, and answers by saying so (RFC 2181, section 9).
+    pub(super) fn fit(&mut self, request: &Request) {
+        let limit = self.limit(request);
+        if self.fits(request, limit) {
+            return;
+        }
+        self.additionals.clear();
+        if self.fits(request, limit) {
+            return;
+        }
+        self.metadata.truncation = true;
+        // The EDNS record is written last, and must not be what there is no room for (RFC 6891, section 6.1.1).
+        let (_, edns) = self.heading(request);
+        let room = limit.saturating_sub(edns.as_ref().map_or(0, size));
+        if let Some((info, _)) = self.write(request, room) {
+            self.answers.truncate(info.counts().answers.into());
+            self.authorities.truncate(info.counts().authorities.into());
+        }
+    }
+
+    /// The bytes of the answer to that request, which [fits](Self::fit); `None` where they can't be made.
+    pub(super) fn encode(mut self, request: &Request) -> Option<Vec<u8>> {
+        self.fit(request);
+        let (_, bytes) = self.write(request, self.limit(request))?;
+        Some(bytes)
+    }
+
+    /// How many bytes the client of that request takes.
+    fn limit(&self, request: &Request) -> u16 {
+        match request.protocol() {
+            Protocol::Udp => {
+                let (_, edns) = self.heading(request);
+                edns.as_ref().map_or(PLAIN_DATAGRAM, Edns::max_payload)
+            }
             _ => u16::MAX,
-        };
-        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+        }
+    }
+
+    fn fits(&self, request: &Request, limit: u16) -> bool {
+        let edns = usize::from(request.edns.is_some());
+        self.write(request, limit).is_none_or(|(info, _)| {
+            let counts = info.counts();
+            usize::from(counts.answers) == self.answers.len()
+                && usize::from(counts.authorities) == self.authorities.len()
+                && usize::from(counts.additionals) == self.additionals.len() + edns
+        })
+    }
+
+    /// As much of it as has room.
+    fn write(&self, request: &Request, limit: u16) -> Option<(ResponseInfo, Vec<u8>)> {
+        let (metadata, edns) = self.heading(request);
+        let response = MessageResponseBuilder::new(question(request), edns.as_ref()).build(
             metadata,
             self.answers.iter(),
             self.authorities.iter(),
@@ -78,12 +125,57 @@ impl Reply {
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(limit);
         match response.destructive_emit(&mut encoder) {
-            Ok(_) => Some(bytes),
+            Ok(info) => Some((info, bytes)),
             Err(error) => {
                 tracing::debug!(%error, "an answer can't be written down");
                 None
             }
         }
+    }
+}
+
+/// The question of a request, if it is one: of one name that stands there as a whole.
+pub(super) fn asked(request: &Request) -> Option<&LowerQuery> {
+    let [query] = request.queries.queries() else {
+        return None;
+    };
+    is_whole(request.queries.as_bytes()).then_some(query)
+}
+
+/// What of a request's question is repeated. The library repeats its bytes: a name that points at what is before it, which
+/// is the header, would be another one in the answer, or none.
+pub(super) fn question(request: &Request) -> &Queries {
+    static NONE: LazyLock<Queries> = LazyLock::new(|| {
+        Queries::read(&mut BinDecoder::new(&[]), 0).expect("nothing can be read from nothing")
+    });
+    match asked(request) {
+        Some(_) => &request.queries,
+        None => &NONE,
+    }
+}
+
+/// Whether a name has no pointer in it (RFC 1035, section 4.1.4).
+fn is_whole(mut name: &[u8]) -> bool {
+    loop {
+        match name {
+            [0, ..] => return true,
+            [length @ 1..64, rest @ ..] => {
+                let Some(rest) = rest.get(usize::from(*length)..) else {
+                    return false;
+                };
+                name = rest;
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Bytes of an EDNS record.
+fn size(edns: &Edns) -> u16 {
+    let mut bytes = Vec::new();
+    match edns.emit(&mut BinEncoder::new(&mut bytes)) {
+        Ok(()) => u16::try_from(bytes.len()).unwrap_or(u16::MAX),
+        Err(_) => 0,
     }
 }
 

@@ -15,6 +15,16 @@ use crate::catalog::{MirrorState, View};
 const SCHEMA_VERSION: &str = "1.1.0";
 /// External names that are followed within the cluster, one leading to the next.
 const MAX_CHAIN: usize = 8;
+/// What is told to who asks for all records of a name: those of the first of these types of which it has any.
+const ONE_OF: [RecordType; 7] = [
+    RecordType::CNAME,
+    RecordType::A,
+    RecordType::AAAA,
+    RecordType::SRV,
+    RecordType::PTR,
+    RecordType::TXT,
+    RecordType::SOA,
+];
 
 /// What there is to say to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +73,21 @@ impl Answer {
 
 /// Answers a question of class IN from the mirror. Records carry the name as it was asked, letter case
 /// and all. The order of records is that of the mirror: see [`Answer::shuffle`].
+///
+/// `ANY` gets the records of one type (RFC 8482, section 4.1): all that a name has is more than anybody needs at once, and
+/// in a datagram to a forged address a weapon.
 pub fn resolve(view: &View, zone: &Zone, name: &Name, record_type: RecordType) -> Answer {
+    if record_type == RecordType::ANY {
+        let [first, others @ ..] = ONE_OF;
+        let mut answer = resolve(view, zone, name, first);
+        for record_type in others {
+            if !matches!(answer, Answer::NoData { .. }) {
+                break;
+            }
+            answer = resolve(view, zone, name, record_type);
+        }
+        return answer;
+    }
     let serial = view.mirror.version();
     let mut chain = Vec::new();
     let mut name = name.clone();
@@ -157,9 +181,10 @@ fn look_up(
         Place::Pod { labels, apex } => {
             let found = match labels.as_slice() {
                 [] => at_apex(zone, &apex, name, record_type, mirror.version()),
-                // The address is in the name: no pod has to be known for it, and namespaces that have
-                // pods but no services are not in the mirror.
+                // Of namespaces without services the mirror knows nothing; the cluster's own name server does.
+                [.., namespace] if !mirror.has_namespace(namespace) => Found::NxDomain,
                 [_] => Found::NoData,
+                // The address is in the name: no pod has to be known for it.
                 [label, _] => match undashed(label) {
                     Some(address) => Found::records(address_records(name, record_type, [address])),
                     None => Found::NxDomain,
@@ -222,5 +247,7 @@ fn only(has: RecordType, asked: RecordType, name: &Name, data: RData) -> Found {
     Found::records(vec![Record::from_rdata(name.clone(), TTL, data)])
 }
 
+#[cfg(test)]
+mod spec;
 #[cfg(test)]
 mod tests;

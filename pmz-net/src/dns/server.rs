@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::ClusterDns;
 use super::forward::{ForwardError, Forwarder};
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
@@ -43,7 +43,7 @@ pub struct DnsConfig {
     /// Who is asked for the rest, in this order: the name servers that the machine had before. Empty:
     /// the rest is refused.
     pub upstream: Vec<SocketAddr>,
-    /// Whose questions are answered; anybody's where empty.
+    /// Whose questions are answered, others being refused; anybody's where empty.
     pub clients: Vec<IpNet>,
 }
 
@@ -78,16 +78,15 @@ impl DnsServer {
             upstream: RwLock::default(),
             forwarder: Forwarder::new(),
             cluster: ClusterDns::new(),
+            clients,
             own,
         });
         shared.set_upstream(upstream);
-        let mut server = Server::with_access(
-            Handler {
-                shared: shared.clone(),
-            },
-            [],
-            clients,
-        );
+        // Not by the server's own list of networks: it refuses answers, too, so that two such servers go on refusing each
+        // other, and clients of one family alone leave the other open to all.
+        let mut server = Server::new(Handler {
+            shared: shared.clone(),
+        });
         for socket in udp {
             socket.set_nonblocking(true)?;
             server.register_socket(tokio::net::UdpSocket::from_std(socket)?);
@@ -170,6 +169,7 @@ pub(super) struct Shared {
     upstream: RwLock<Arc<[SocketAddr]>>,
     pub(super) forwarder: Forwarder,
     cluster: ClusterDns,
+    clients: Vec<IpNet>,
     /// The server's own sockets.
     own: Vec<SocketAddr>,
 }
@@ -190,7 +190,11 @@ impl Shared {
         self.upstream.read().clone()
     }
 
-    async fn answer(&self, request: &Request) -> Reply {
+    /// What there is to say to a request.
+    pub(super) async fn answer(&self, request: &Request) -> Reply {
+        if !self.serves(request.src().ip()) {
+            return Reply::error(ResponseCode::Refused);
+        }
         if self.forwarder.is_own(request.src()) {
             tracing::warn!("a forwarded question came back to us: our name servers ask each other");
             return Reply::error(ResponseCode::Refused);
@@ -201,7 +205,7 @@ impl Shared {
         if request.version() > 0 {
             return Reply::error(ResponseCode::BADVERS);
         }
-        let [query] = request.queries.queries() else {
+        let Some(query) = reply::asked(request) else {
             return Reply::error(ResponseCode::FormErr);
         };
         if query.query_class() != DNSClass::IN {
@@ -223,6 +227,11 @@ impl Shared {
         }
     }
 
+    fn serves(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client))
+    }
+
     /// What there is to say of a name; `None` where it is none of ours. External names that lead out of the cluster are
     /// asked of `upstream`.
     pub(super) async fn reply(
@@ -232,6 +241,12 @@ impl Shared {
         upstream: &[SocketAddr],
     ) -> Option<Reply> {
         let inside = self.zone.read().domain.zone_of(name);
+        if matches!(record_type, RecordType::AXFR | RecordType::IXFR)
+            && (inside || self.look_up(name, record_type).await != Answer::NotOurs)
+        {
+            // A zone is not told as a whole (RFC 5936, section 2.2.1).
+            return Some(Reply::error(ResponseCode::Refused));
+        }
         Some(match self.look_up(name, record_type).await {
             Answer::NotOurs if inside => match self.ask_cluster(name, record_type).await {
                 Some(answer) => Reply::from(answer),
@@ -379,9 +394,10 @@ impl RequestHandler for Handler {
         request: &Request,
         mut response_handle: R,
     ) -> ResponseInfo {
-        let reply = self.shared.answer(request).await;
+        let mut reply = self.shared.answer(request).await;
+        reply.fit(request);
         let (metadata, edns) = reply.heading(request);
-        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+        let response = MessageResponseBuilder::new(reply::question(request), edns.as_ref()).build(
             metadata,
             reply.answers.iter(),
             reply.authorities.iter(),

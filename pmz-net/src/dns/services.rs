@@ -32,10 +32,8 @@ pub(super) fn look_up(
     match front {
         [] => self::service(service, zone, name, record_type),
         [label] => match label.strip_prefix('_').and_then(protocol) {
-            // `_tcp`: nothing itself, but there is something below.
-            Some(protocol) if service.ports.iter().any(|port| is(port, protocol, None)) => {
-                Found::NoData
-            }
+            // `_tcp`: nothing itself, but where there is something below, it exists (RFC 8020).
+            Some(protocol) if has_port(service, |port| is(port, protocol, None)) => Found::NoData,
             Some(_) => Found::NxDomain,
             None => endpoint(service, label, zone, name, record_type),
         },
@@ -75,7 +73,10 @@ pub(super) fn service(
     }
     match record_type {
         RecordType::SRV => servers(service, zone, name, |_| true),
-        _ => Found::records(address_records(name, record_type, addresses(service))),
+        _ => {
+            let addresses = addresses(service, |_| true);
+            Found::records(address_records(name, record_type, addresses))
+        }
     }
 }
 
@@ -121,7 +122,7 @@ fn endpoint(
     Found::records(address_records(name, record_type, addresses))
 }
 
-/// `_port._protocol` of a service. Asked for addresses it gives the service's, as CoreDNS does.
+/// `_port._protocol` of a service. Asked for addresses it gives those that have the port, as CoreDNS does.
 pub(super) fn named_port(
     service: &Service,
     port_name: &str,
@@ -130,22 +131,27 @@ pub(super) fn named_port(
     name: &Name,
     record_type: RecordType,
 ) -> Found {
-    if !service
-        .ports
-        .iter()
-        .any(|port| is(port, protocol, Some(port_name)))
-    {
+    let wanted = |port: &Port| is(port, protocol, Some(port_name));
+    if !has_port(service, wanted) {
         return Found::NxDomain;
     }
-    match (&service.kind, record_type) {
-        (ServiceKind::ExternalName { .. }, _) => Found::NxDomain,
-        (ServiceKind::Headless, _) if !service.endpoints.iter().any(|it| shows(service, it)) => {
-            Found::NxDomain
+    if record_type == RecordType::SRV {
+        return servers(service, zone, name, wanted);
+    }
+    let has_it = |endpoint: &Endpoint| endpoint.ports.iter().any(wanted);
+    let addresses = addresses(service, has_it);
+    Found::records(address_records(name, record_type, addresses))
+}
+
+/// Whether a service has such a port: itself, or where it has no address of its own, by an endpoint to which names lead.
+fn has_port(service: &Service, wanted: impl Fn(&Port) -> bool) -> bool {
+    match &service.kind {
+        ServiceKind::ClusterIp { .. } => service.ports.iter().any(wanted),
+        ServiceKind::Headless => {
+            let mut endpoints = service.endpoints.iter().filter(|it| shows(service, it));
+            endpoints.any(|endpoint| endpoint.ports.iter().any(&wanted))
         }
-        (_, RecordType::SRV) => servers(service, zone, name, |port| {
-            is(port, protocol, Some(port_name))
-        }),
-        _ => Found::records(address_records(name, record_type, addresses(service))),
+        ServiceKind::ExternalName { .. } => false,
     }
 }
 
@@ -181,7 +187,7 @@ pub(super) fn servers(
         .iter()
         .map(|port| srv(name, weight, *port, target.clone()))
         .collect();
-    let additionals = both_families(&target, addresses(service));
+    let additionals = both_families(&target, addresses(service, |_| true));
     Found::Records {
         answers,
         additionals,
@@ -213,6 +219,9 @@ fn endpoint_servers(
         return Found::NoData;
     }
     let named = endpoints.iter().filter_map(|endpoint| {
+        if !endpoint.ports.iter().any(&wanted) {
+            return None;
+        }
         let target = full_name(&[&endpoint_label(endpoint)], service, zone)?;
         Some(both_families(&target, [endpoint.address]))
     });
@@ -241,7 +250,11 @@ fn both_families(name: &Name, addresses: impl IntoIterator<Item = IpAddr> + Clon
     records
 }
 
-fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + Clone {
+/// Its own addresses, or else those of its endpoints that are wanted.
+fn addresses(
+    service: &Service,
+    wanted: impl Fn(&Endpoint) -> bool + Clone,
+) -> impl Iterator<Item = IpAddr> + Clone {
     let (own, endpoints) = match &service.kind {
         ServiceKind::ClusterIp { addresses } => (addresses.as_slice(), &[][..]),
         ServiceKind::Headless => (&[][..], service.endpoints.as_slice()),
@@ -249,7 +262,7 @@ fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + Clone {
     };
     let endpoints = endpoints
         .iter()
-        .filter(|it| shows(service, it))
+        .filter(move |it| shows(service, it) && wanted(it))
         .map(|it| it.address);
     own.iter().copied().chain(endpoints)
 }

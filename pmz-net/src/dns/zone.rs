@@ -156,6 +156,10 @@ impl Zone {
                 None => Place::Elsewhere,
             };
         }
+        // What else is below the cluster's domain is the cluster's own name server's to know.
+        if self.domain.zone_of(name) {
+            return Place::Elsewhere;
+        }
         let labels = labels(name, &Name::root());
         match <[String; 2]>::try_from(labels) {
             Ok([service, namespace]) if self.short_names => Place::Short { service, namespace },

@@ -10,6 +10,8 @@
 )]
 
 mod fuzz;
+#[path = "../common/fuzzer.rs"]
+mod fuzzer;
 mod hostile;
 mod network;
 mod properties;
@@ -17,6 +19,4 @@ mod rates;
 mod traces;
 mod wire;
 
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
+use fuzzer::number_from;

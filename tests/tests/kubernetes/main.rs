@@ -12,6 +12,7 @@ mod access;
 mod clients;
 mod connect;
 mod deploy;
+mod dns;
 mod networks;
 mod overlap;
 mod servers;

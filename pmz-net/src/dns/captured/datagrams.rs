@@ -64,7 +64,10 @@ async fn handle(
     let Some(server) = catcher.server(slot).await else {
         return;
     };
-    let said = catcher.answer(&query, client, Protocol::Udp, server).await;
+    let shared = &catcher.shared;
+    let said = shared
+        .answer_in_place_of(server, &query, client, Protocol::Udp)
+        .await;
     let said = match said {
         Some(said) => said,
         None => match send_on(&catcher, &socket, datagram, server, &query) {

@@ -6,7 +6,7 @@
 
 mod datagrams;
 mod flows;
-mod refusal;
+pub(super) mod refusal;
 mod stream;
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::server::{DnsHandle, Shared, Whose};
 use crate::capture::{CaptureSockets, Slot, Slots};
 use flows::Flows;
@@ -107,20 +107,20 @@ impl Catcher {
         self.known.write().insert(slot, server);
         Some(server)
     }
+}
 
+impl Shared {
     /// What we say to a query in the place of `server`; `None` where we say nothing.
-    async fn answer(
+    pub(super) async fn answer_in_place_of(
         &self,
+        server: SocketAddr,
         query: &[u8],
         from: SocketAddr,
         protocol: Protocol,
-        server: SocketAddr,
     ) -> Option<Vec<u8>> {
         // What can't be read is the server's to judge.
         let request = Request::from_bytes(query.to_vec(), from, protocol).ok()?;
-        let [question] = request.queries.queries() else {
-            return None;
-        };
+        let question = reply::asked(&request)?;
         let is_plain = request.metadata.message_type == MessageType::Query
             && request.metadata.op_code == OpCode::Query
             && request.version() == 0
@@ -130,12 +130,12 @@ impl Catcher {
         }
         let (name, record_type) = (question.original().name(), question.query_type());
         let upstream = [server];
-        match self.shared.whose(name, record_type, &upstream, query).await {
+        match self.whose(name, record_type, &upstream, query).await {
             Whose::Ours => {}
             Whose::Outside(said) => return Reply::from(said).encode(&request),
             Whose::Unknown => return None,
         }
-        let reply = self.shared.reply(name, record_type, &upstream).await?;
+        let reply = self.reply(name, record_type, &upstream).await?;
         reply.encode(&request)
     }
 }

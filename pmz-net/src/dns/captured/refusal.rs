@@ -1,11 +1,13 @@
 //! What is said where the server that was asked can't be reached: the client would have heard of it from the kernel.
 
 const HEADER: usize = 12;
+/// Bytes of the longest name (RFC 1035, section 2.3.4).
+const NAME: usize = 255;
 /// After the name: type and class.
 const TYPE_AND_CLASS: usize = 4;
 
 /// 'Server failure' to a query (RFC 1035, section 4.1.1); `None` where it is none.
-pub(super) fn servfail(query: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::dns) fn servfail(query: &[u8]) -> Option<Vec<u8>> {
     let &[id_high, id_low, flags, _, questions_high, questions_low, ..] = query else {
         return None;
     };
@@ -23,6 +25,9 @@ pub(super) fn servfail(query: &[u8]) -> Option<Vec<u8>> {
             64.. => return None,
             _ => end += length,
         }
+    }
+    if end - HEADER > NAME {
+        return None;
     }
     let question = query.get(HEADER..end + TYPE_AND_CLASS)?;
     // A response, with the query's operation and 'recursion desired'; recursion available, server failure.
@@ -68,8 +73,11 @@ mod tests {
         let mut response = whole.clone();
         response[2] |= 0x80;
         assert_eq!(servfail(&response), None);
-        let mut pointer = whole;
+        let mut pointer = whole.clone();
         pointer[12] = 0xc0;
         assert_eq!(servfail(&pointer), None);
+        let label = [&[63][..], &[b'a'; 63]].concat();
+        let long = [&whole[..12], &label.repeat(4), &[0, 0, 1, 0, 1]].concat();
+        assert_eq!(servfail(&long), None);
     }
 }

@@ -83,7 +83,10 @@ async fn connection(catcher: &Catcher, stream: TcpStream, client: SocketAddr) ->
         let Some(query) = next(&mut from_client, upstream.as_ref()).await? else {
             return Ok(());
         };
-        let said = catcher.answer(&query, client, Protocol::Tcp, server).await;
+        let shared = &catcher.shared;
+        let said = shared
+            .answer_in_place_of(server, &query, client, Protocol::Tcp)
+            .await;
         if let Some(said) = said {
             write(&mut *to_client.lock().await, &said).await?;
             continue;

@@ -10,9 +10,11 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::*;
-use crate::catalog::samples::{cluster_ip, key};
+use crate::catalog::samples::{cluster_ip, endpoint, headless, key};
 use crate::catalog::{SharedMirror, Snapshot};
 use crate::dns::{CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone};
+
+mod wire;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const SHORTLY: Duration = Duration::from_millis(300);
@@ -38,7 +40,11 @@ impl Bench {
     /// Queries to [`SLOT`] mean this server.
     fn start(server: SocketAddr) -> Self {
         let mirror = SharedMirror::new();
-        let services = vec![cluster_ip("dev", "shopify", &["10.96.0.7"], &[])];
+        let mut many = headless("dev", "many", &[]);
+        many.endpoints = (0..100)
+            .map(|last| endpoint(&format!("10.244.1.{last}")))
+            .collect();
+        let services = vec![cluster_ip("dev", "shopify", &["10.96.0.7"], &[]), many];
         mirror
             .apply_snapshot(Snapshot {
                 version: 1,
@@ -102,7 +108,9 @@ async fn silence(socket: &UdpSocket) {
 fn query(name: &str) -> Vec<u8> {
     let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name.parse().unwrap(), RecordType::A));
+    // As it is: parsing would make the letters small.
+    let name = Name::from_ascii(name).unwrap();
+    message.add_query(Query::query(name, RecordType::A));
     let mut edns = Edns::new();
     edns.set_max_payload(1232);
     message.edns = Some(edns);

@@ -1,7 +1,5 @@
 //! What the mirror does not hold is asked of the cluster's own name server.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use hickory_proto::rr::rdata::SOA;
 
 use super::*;
@@ -13,6 +11,8 @@ use crate::dns::Translate;
 const BY_HAND: &str = "vault.cluster.local.";
 /// Another, below `svc`: a rewriting rule of the server's.
 const REWRITTEN: &str = "alias.default.svc.cluster.local.";
+/// One that is there and has nothing.
+const BARE: &str = "bare.cluster.local.";
 
 /// A name server of a cluster's, which answers by UDP.
 struct ClusterServer {
@@ -39,7 +39,9 @@ impl ClusterServer {
                 let mut answer = answer(&asked, [10, 96, 0, 77]);
                 if ![BY_HAND, REWRITTEN].contains(&name.as_str()) {
                     answer.answers.clear();
-                    answer.metadata.response_code = ResponseCode::NXDomain;
+                    if name != BARE {
+                        answer.metadata.response_code = ResponseCode::NXDomain;
+                    }
                     answer.add_authority(soa());
                 }
                 udp.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
@@ -110,6 +112,26 @@ async fn what_no_service_explains_is_asked_of_the_cluster_once_within_its_ttl() 
         assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
     }
     assert_eq!(server.asked(), 3);
+    for record_type in [RecordType::A, RecordType::ANY] {
+        let reply = bench.udp(&query(BARE, record_type)).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert!(reply.answers.is_empty(), "{record_type}");
+        assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
+    }
+}
+
+#[tokio::test]
+async fn the_cluster_s_domain_itself_is_asked_of_the_cluster_and_not_outside() {
+    let (server, outside) = (
+        ClusterServer::start().await,
+        Upstream::start(Manner::Answer).await,
+    );
+    let bench = bench(vec![server.service()]);
+    bench.handle.set_upstream(vec![outside.address]);
+    // It has the form of a service's name and its namespace.
+    let reply = bench.udp(&query("cluster.local.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(server.asked(), 1);
 }
 
 #[tokio::test]
