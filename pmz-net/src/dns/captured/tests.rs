@@ -218,13 +218,18 @@ async fn while_the_tunnel_is_away_cluster_names_fail_at_once_and_others_do_not()
 
 /// Answers each query with this, and with an address where it is no error.
 async fn outside(server: UdpSocket, code: ResponseCode) {
+    outside_of(server, code, |record_type| record_type == RecordType::A).await;
+}
+
+/// As [`outside`], with an address for questions of some types alone.
+async fn outside_of(server: UdpSocket, code: ResponseCode, has: impl Fn(RecordType) -> bool) {
     let mut buffer = [0; 512];
     loop {
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let mut answer = Message::from_vec(&buffer[..length]).unwrap();
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.response_code = code;
-        if code == ResponseCode::NoError {
+        if code == ResponseCode::NoError && has(answer.queries[0].query_type()) {
             let name: Name = answer.queries[0].name().clone();
             let data = RData::A(Ipv4Addr::new(198, 51, 100, 7).into());
             answer.add_answer(Record::from_rdata(name, 60, data));
@@ -248,6 +253,68 @@ async fn a_name_and_its_namespace_alone_mean_the_outside_where_it_has_such_a_nam
         let answer = Message::from_vec(&bench.ask(&query("shopify.dev.")).await).unwrap();
         assert_eq!(answer.answers[0].data.to_string(), address);
         server.abort();
+    }
+}
+
+fn ask_for(name: &str, record_type: RecordType) -> Vec<u8> {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(name.parse().unwrap(), record_type));
+    message.to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn a_bare_name_is_the_outsides_where_it_leads_anywhere_there_and_the_services_else() {
+    use ResponseCode::{NXDomain, NoError};
+    let everything = |_| true;
+    let v4 = |it| it == RecordType::A;
+    let nothing = |_| false;
+    for (code, has, asked, expected) in [
+        (
+            NXDomain,
+            everything as fn(_) -> _,
+            RecordType::A,
+            "10.96.0.7",
+        ),
+        (NoError, v4 as fn(_) -> _, RecordType::A, "198.51.100.7"),
+        // As top-level domains are.
+        (NoError, nothing as fn(_) -> _, RecordType::A, "10.96.0.7"),
+        // The other half of the name is the outside's.
+        (NoError, v4 as fn(_) -> _, RecordType::AAAA, ""),
+    ] {
+        let server = local().await;
+        let bench = Bench::start(server.local_addr().unwrap());
+        let zone = Zone::new("cluster.local").unwrap();
+        bench
+            .handle
+            .set_zone(zone.with_search(vec!["dev".to_owned()]));
+        let server = tokio::spawn(outside_of(server, code, has));
+        let said = bench.ask(&ask_for("shopify.", asked)).await;
+        let said = Message::from_vec(&said).unwrap();
+        let data: Vec<_> = said.answers.iter().map(|it| it.data.to_string()).collect();
+        assert_eq!(data.join(" "), expected, "{code} {asked}");
+        assert_eq!(said.metadata.response_code, NoError, "{code} {asked}");
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn localhost_and_bare_names_of_nobody_go_to_the_server_as_they_are() {
+    let server = local().await;
+    let bench = Bench::start(server.local_addr().unwrap());
+    let zone = Zone::new("cluster.local").unwrap();
+    bench
+        .handle
+        .set_zone(zone.with_search(vec!["dev".to_owned()]));
+    for name in ["localhost.", "printer."] {
+        let client = bench.client().await;
+        let sent = query(name);
+        client.send(&sent).await.unwrap();
+        let mut buffer = [0; 512];
+        let receiving = server.recv_from(&mut buffer);
+        let (length, from) = timeout(PATIENCE, receiving).await.unwrap().unwrap();
+        assert_eq!(&buffer[..length], sent, "{name}");
+        server.send_to(b"as ever", from).await.unwrap();
+        assert_eq!(heard(&client).await, b"as ever");
     }
 }
 
