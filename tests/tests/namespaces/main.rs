@@ -12,7 +12,9 @@ mod load;
 mod mistakes;
 mod outside;
 mod playground;
+mod proof;
 mod resolved;
+mod search;
 mod steering;
 
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use std::path::Path;
 use pmz_net::dns::{SharedDomains, reverse_zones};
 use tokio::task::JoinHandle;
 
-use super::way::{Server, search, upstream};
+use super::way::{Server, upstream};
 use crate::helper::{HelperClient, HelperError, MAX_DOMAINS, nameservers_of};
 
 /// The name servers that systemd-resolved knows, all links' and its own, for programs that would rather ask these
@@ -34,7 +34,7 @@ impl Linked {
             routed: std::iter::once(server.domain.to_owned())
                 .chain(server.reverse.iter().flat_map(reverse_zones).map(plain))
                 .collect(),
-            search: search(server.domain),
+            search: server.search.to_vec(),
             domains: server.domains.clone(),
         };
         let mut changes = link.domains.subscribe();
@@ -58,7 +58,7 @@ struct Link {
     helper: HelperClient,
     address: IpAddr,
     routed: Vec<String>,
-    search: [String; 2],
+    search: Vec<String>,
     domains: SharedDomains,
 }
 
