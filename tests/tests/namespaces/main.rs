@@ -1,5 +1,6 @@
 //! The whole product on real network namespaces: laptop, node, pods, API server, agent.
 
+mod away;
 mod carriers;
 mod deaths;
 mod diverting;
@@ -13,6 +14,7 @@ mod mistakes;
 mod outside;
 mod playground;
 mod proof;
+mod real_clients;
 mod resolved;
 mod search;
 mod steering;
