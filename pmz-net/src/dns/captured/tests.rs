@@ -201,6 +201,27 @@ async fn where_nobody_is_at_the_servers_port_the_client_hears_so_at_once() {
 }
 
 #[tokio::test]
+async fn of_queries_one_after_another_each_hears_that_nobody_is_at_the_servers_port() {
+    let gone = local().await.local_addr().unwrap();
+    let bench = Bench::start(gone);
+    for _ in 0..20 {
+        let client = bench.client().await;
+        // As libc asks: for both families at once.
+        for name in ["a.example.org.", "b.example.org."] {
+            client.send(&query(name)).await.unwrap();
+        }
+        let mut refused = Vec::new();
+        for _ in 0..2 {
+            let answer = Message::from_vec(&heard(&client).await).unwrap();
+            assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+            refused.push(answer.queries[0].name().to_ascii());
+        }
+        refused.sort();
+        assert_eq!(refused, ["a.example.org.", "b.example.org."]);
+    }
+}
+
+#[tokio::test]
 async fn while_the_tunnel_is_away_cluster_names_fail_at_once_and_others_do_not() {
     let server = local().await;
     let bench = Bench::start(server.local_addr().unwrap());
