@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
+use pmz_net::dns::{Clients, DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
 use pmz_net::session::Welcome;
 
 use super::lookup::{self, NoAddress};
@@ -166,7 +166,7 @@ impl Names {
             zone,
             // Known once queries are led here.
             upstream: Vec::new(),
-            clients: Vec::new(),
+            clients: Clients::Machine,
         };
         let handle =
             DnsServer::start(vec![udp], vec![tcp], mirror.clone(), config).map_err(|error| {

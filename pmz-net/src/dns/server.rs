@@ -1,5 +1,6 @@
 //! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
 
+mod clients;
 mod inside;
 mod outside;
 
@@ -14,7 +15,6 @@ use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
 use crate::catalog::SharedMirror;
+use clients::Access;
+pub use clients::Clients;
 pub(super) use outside::Whose;
 
 /// How long a TCP connection may say nothing.
@@ -43,8 +45,8 @@ pub struct DnsConfig {
     /// Who is asked for the rest, in this order: the name servers that the machine had before. Empty:
     /// the rest is refused.
     pub upstream: Vec<SocketAddr>,
-    /// Whose questions are answered; anybody's where empty.
-    pub clients: Vec<IpNet>,
+    /// Whose questions are answered.
+    pub clients: Clients,
 }
 
 /// The name server of a client.
@@ -79,15 +81,12 @@ impl DnsServer {
             forwarder: Forwarder::new(),
             cluster: ClusterDns::new(),
             own,
+            access: Access::new(clients),
         });
         shared.set_upstream(upstream);
-        let mut server = Server::with_access(
-            Handler {
-                shared: shared.clone(),
-            },
-            [],
-            clients,
-        );
+        let mut server = Server::new(Handler {
+            shared: shared.clone(),
+        });
         for socket in udp {
             socket.set_nonblocking(true)?;
             server.register_socket(tokio::net::UdpSocket::from_std(socket)?);
@@ -172,6 +171,7 @@ pub(super) struct Shared {
     cluster: ClusterDns,
     /// The server's own sockets.
     own: Vec<SocketAddr>,
+    access: Access,
 }
 
 impl Shared {
@@ -191,6 +191,10 @@ impl Shared {
     }
 
     async fn answer(&self, request: &Request) -> Reply {
+        if !self.access.admits(request.src()) {
+            tracing::debug!(client = %request.src(), "a stranger is not answered");
+            return Reply::error(ResponseCode::Refused);
+        }
         if self.forwarder.is_own(request.src()) {
             tracing::warn!("a forwarded question came back to us: our name servers ask each other");
             return Reply::error(ResponseCode::Refused);

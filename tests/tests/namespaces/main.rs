@@ -2,6 +2,7 @@
 
 mod away;
 mod carriers;
+mod containers;
 mod deaths;
 mod diverting;
 mod dns_capture;

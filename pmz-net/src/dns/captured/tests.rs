@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::catalog::samples::{cluster_ip, key};
 use crate::catalog::{SharedMirror, Snapshot};
-use crate::dns::{CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone};
+use crate::dns::{Clients, CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const SHORTLY: Duration = Duration::from_millis(300);
@@ -48,7 +48,7 @@ impl Bench {
         let config = DnsConfig {
             zone: Zone::new("cluster.local").unwrap(),
             upstream: vec![],
-            clients: vec![],
+            clients: Clients::Anybody,
         };
         let handle = DnsServer::start(vec![], vec![], mirror.clone(), config).unwrap();
         let sockets = CaptureSockets::open(false).unwrap();
