@@ -31,7 +31,7 @@ pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub use domains::{AddDomain, DomainTold, Domains, RemoveDomain};
 pub(crate) use log::filter as log_filter;
-pub use names::{DnsChoice, MAX_SEARCH, SearchWish};
+pub use names::{DnsChoice, SearchWish};
 pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, SteerChoice, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{

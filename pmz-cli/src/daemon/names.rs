@@ -24,7 +24,7 @@ use crate::helper::HelperClient;
 use way::{Server, Way, Ways};
 
 pub use choice::DnsChoice;
-pub use search::{MAX_SEARCH, SearchWish};
+pub use search::SearchWish;
 
 /// The name server, while there is one.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lookup::{NoAddress, Why, look_up};
 
 /// What is asked where the API server has no name. It says nothing of the user, and every resolver of the Internet has it:
-/// the root's servers have it themselves, and resolvers ask for it when they start (RFC 9609). Names that are reserved
+/// the root's servers have it themselves, and resolvers begin with its address (RFC 9609). Names that are reserved
 /// (RFC 6761) would be none: the C library, systemd-resolved and others answer these without asking anybody. Where there
 /// is no Internet it has no address, before and after.
 const OF_THE_ROOT: &str = "a.root-servers.net.";
@@ -57,7 +57,7 @@ impl OutsideName {
             let outcome = asking
                 .await
                 .unwrap_or_else(|_| Err(NoAddress::late(FIRST_WITHIN)));
-            tracing::info!(name = self.name, ?outcome, "an outside name");
+            tracing::debug!(name = self.name, ?outcome, "an outside name");
             self.before = Before::Known(outcome);
         }
     }

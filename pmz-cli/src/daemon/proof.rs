@@ -88,19 +88,23 @@ pub(super) async fn prove(
 /// # Errors
 /// What is wrong with it, or with the outside's.
 async fn names(
-    running: &mut Running,
+    running: &Running,
     target: Option<&Target>,
     led: &DomainTable,
 ) -> Result<Option<IpAddr>, String> {
-    let address = match target {
-        Some(target) => Some(resolve(running, target).await?),
-        None => None,
+    let inside = async {
+        match target {
+            Some(target) => resolve(running, target).await.map(Some),
+            None => Ok(None),
+        }
     };
-    if let Some(outside) = &running.outside
-        && !running.names_proven
-    {
-        outside.check(led).await?;
-    }
+    let outside = async {
+        match &running.outside {
+            Some(outside) if !running.names_proven => outside.check(led).await,
+            Some(_) | None => Ok(()),
+        }
+    };
+    let (address, ()) = tokio::try_join!(inside, outside)?;
     Ok(address)
 }
 

@@ -221,6 +221,20 @@ async fn busybox_fetches(world: &World, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
+/// dig(1) takes answers from whom it has asked, and from nobody else.
+async fn a_server_that_is_named_answers(world: &World, programs: &Programs) -> Result<()> {
+    for transport in ["+notcp", "+tcp"] {
+        let mut dig = world.laptop(&programs.path("bin/dig").to_string_lossy());
+        dig.env("LD_LIBRARY_PATH", programs.libraries(&[""]));
+        dig.arg(format!("@{}", server())).args([transport, CLUSTER]);
+        let ran = run(dig).await?;
+        let by = format!("SERVER: {}#53", server());
+        ensure!(ran.stdout.contains(&by), "{transport}: {ran:?}");
+        ensure!(ran.stdout.contains("10.96.0.10"), "{transport}: {ran:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn every_resolver_finds_names_of_the_cluster_the_user_and_the_outside_by_ebpf_and_by_resolv_conf() {
     let test = "real resolvers";
@@ -238,6 +252,9 @@ fn every_resolver_finds_names_of_the_cluster_the_user_and_the_outside_by_ebpf_an
                 all_find(world, &clients, how).await?;
                 if let Some(programs) = &programs {
                     busybox_fetches(world, programs).await?;
+                    if way == "ebpf" {
+                        a_server_that_is_named_answers(world, programs).await?;
+                    }
                 }
                 pmz(world, &["down"]).await?;
             }

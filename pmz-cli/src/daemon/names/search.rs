@@ -8,7 +8,7 @@ use crate::failure::{ExitCode, Failure};
 
 /// So many besides the agent's. With that, `svc.<cluster domain>` and `svc` they are six search domains, and older C
 /// libraries read no more (resolv.conf(5)).
-pub const MAX_SEARCH: usize = 3;
+const MAX_SEARCH: usize = 3;
 
 /// What the command line says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
 use super::*;
 use crate::catalog::samples::{cluster_ip, key};
@@ -28,6 +29,7 @@ impl Servers for One {
 }
 
 struct Bench {
+    serving: Option<DropGuard>,
     handle: DnsHandle,
     mirror: SharedMirror,
     udp: SocketAddr,
@@ -53,7 +55,8 @@ impl Bench {
         let handle = DnsServer::start(vec![], vec![], mirror.clone(), config).unwrap();
         let sockets = CaptureSockets::open(false).unwrap();
         let at = |port| SocketAddr::from((Slots::v4_address(SLOT), port));
-        let bench = Self {
+        let mut bench = Self {
+            serving: None,
             mirror,
             udp: at(sockets.v4.0.local_addr().unwrap().port()),
             tcp: at(sockets.v4.1.local_addr().unwrap().port()),
@@ -64,7 +67,7 @@ impl Bench {
             slots: Slots::new(None),
             servers: Arc::new(One(server)),
         };
-        bench.handle.serve_captured(captured).unwrap();
+        bench.serving = Some(bench.handle.serve_captured(captured).unwrap());
         bench
     }
 
@@ -356,6 +359,28 @@ async fn a_name_that_the_user_leads_to_a_service_is_the_services_though_it_looks
     let answer = Message::from_vec(&bench.ask(&query("dns.com.")).await).unwrap();
     assert_eq!(answer.answers[0].data.to_string(), "10.96.0.7");
     silence(&server).await;
+}
+
+#[tokio::test]
+async fn sockets_that_are_served_no_longer_are_closed() {
+    let server = local().await;
+    let mut bench = Bench::start(server.local_addr().unwrap());
+    let mut connection = TcpStream::connect(bench.tcp).await.unwrap();
+    send_tcp(&mut connection, &query("shopify.dev.svc.")).await;
+    heard_tcp(&mut connection).await;
+    drop(bench.serving.take());
+    let end = timeout(PATIENCE, connection.read(&mut [0; 16])).await;
+    assert!(matches!(end.unwrap(), Ok(0) | Err(_)));
+    let refused = async {
+        while TcpStream::connect(bench.tcp).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let client = bench.client().await;
+        while client.send(&query("shopify.dev.svc.")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
 }
 
 #[tokio::test]
