@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -18,6 +19,9 @@ const SOON: Duration = Duration::from_secs(10);
 const CLUSTER: &str = "echo.default.svc.cluster.local";
 const CUSTOM: &str = "www.dns.com";
 const OUTSIDE: &str = "www.example.org";
+
+static GO: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+static MUSL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 const PYTHON: &str = "import socket, sys
 for name in sys.argv[1:]:
@@ -111,25 +115,38 @@ fn clients(test: &str, programs: Option<&Programs>) -> Result<Vec<Client>> {
             clients.push(client.with("LD_LIBRARY_PATH", &libraries));
         }
     }
-    match built(go) {
+    match built("go", &GO, go) {
         Ok(program) => {
             let client = |what, arguments| Client::new(what, &program, arguments).taking_all();
             clients.extend([client("Go", &[]), client("Go by TCP", &["-tcp"])]);
         }
         Err(why) => skipped(test, &format!("a static Go program: {why}")),
     }
-    match built(|folder| musl(folder, programs)) {
-        Ok(program) => clients.push(Client::new("musl", program, &[]).taking_all()),
-        Err(why) => skipped(test, &format!("a static program with musl: {why}")),
+    if let Some(programs) = programs {
+        match built("musl", &MUSL, |program| musl(program, programs)) {
+            Ok(program) => clients.push(Client::new("musl", program, &[]).taking_all()),
+            Err(why) => skipped(test, &format!("a static program with musl: {why}")),
+        }
     }
     Ok(clients)
 }
 
-/// Builds a program in a folder of its own beside this test's.
-fn built(build: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    build(&folder)
+/// Builds a program, once, in the folder that cargo has for such things.
+fn built(
+    name: &str,
+    once: &OnceLock<Result<PathBuf, String>>,
+    build: impl FnOnce(&Path) -> Command,
+) -> Result<PathBuf, String> {
+    let build = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let program = folder.join(format!("lookup-{name}"));
+        // Another run of this test may use the one that is there.
+        let fresh = folder.join(format!("lookup-{name}-{}", std::process::id()));
+        succeed(build(&fresh))?;
+        std::fs::rename(&fresh, &program).map_err(|error| error.to_string())?;
+        Ok(program)
+    };
+    once.get_or_init(build).clone()
 }
 
 fn source(name: &str) -> PathBuf {
@@ -137,34 +154,29 @@ fn source(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-fn go(folder: &Path) -> Result<PathBuf, String> {
-    let program = folder.join(format!("go-{}", std::process::id()));
+fn go(program: &Path) -> Command {
     let mut build = Command::new("go");
     build
         .args(["build", "-o"])
-        .arg(&program)
+        .arg(program)
         .arg(source("lookup.go"));
     build.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local");
     build.env("GO111MODULE", "off").env("GOFLAGS", "");
-    succeed(build)?;
-    Ok(program)
+    build
 }
 
 /// As musl-gcc(1) does it, by the compiler that is here and the library that was fetched.
-fn musl(folder: &Path, programs: Option<&Programs>) -> Result<PathBuf, String> {
-    let programs = programs.ok_or("no library was fetched")?;
+fn musl(program: &Path, programs: &Programs) -> Command {
     let target = format!("{}-linux-musl", std::env::consts::ARCH);
     let library = programs.path(&format!("lib/{target}"));
-    let program = folder.join(format!("musl-{}", std::process::id()));
     let mut build = Command::new("cc");
     build.args(["-static", "-no-pie", "-nostdinc", "-nostdlib", "-isystem"]);
     build.arg(programs.path(&format!("include/{target}")));
-    build.arg("-o").arg(&program);
+    build.arg("-o").arg(program);
     build.args(["crt1.o", "crti.o"].map(|it| library.join(it)));
     build.arg(source("lookup.c")).arg(library.join("libc.a"));
     build.arg("-lgcc").arg(library.join("crtn.o"));
-    succeed(build)?;
-    Ok(program)
+    build
 }
 
 fn succeed(mut command: Command) -> Result<(), String> {
