@@ -100,17 +100,21 @@ impl<'a> Resolved<'a> {
         Ok(this)
     }
 
-    /// Begins anew, with what the settings say now.
-    async fn again(mut self) -> Result<Self> {
+    async fn kill(&mut self) -> Result<()> {
         script(self.world.playground().laptop(), KILL_RESOLVED).await?;
         self.resolved.wait().await?;
+        Ok(())
+    }
+
+    /// Begins anew, with what the settings say now.
+    async fn begin(&mut self) -> Result<()> {
         let program = "lib/systemd/systemd-resolved";
         self.resolved = Self::spawn(self.world, &self.programs, program, &[])?;
         eventually("systemd-resolved", SOON, async || {
             Ok(self.ctl(&["status", "--no-pager"]).await.ok())
         })
         .await?;
-        Ok(self)
+        Ok(())
     }
 
     fn spawn(
@@ -271,14 +275,15 @@ fn systemd_resolved_forgets_the_link_where_names_do_not_come_out_and_the_next_wa
         "systemd-resolved is left",
         || options(None),
         async move |world| {
-            let resolved = Resolved::start(world, programs.clone()).await?;
+            let mut resolved = Resolved::start(world, programs.clone()).await?;
             let laptop = world.playground().laptop().clone();
             // It is told of names and never asked: somebody else is where its stub was.
             let settings = "echo DNSStubListener=no >>/etc/systemd/resolved.conf
                 rm /etc/resolv.conf
                 echo nameserver 127.0.0.53 >/etc/resolv.conf";
             script(&laptop, settings).await?;
-            let resolved = resolved.again().await?;
+            resolved.kill().await?;
+            resolved.begin().await?;
             let stub = "127.0.0.53:53".parse()?;
             let _stub = Outside::at(&laptop, &[stub], Transports::Both)?;
             let names = script(&laptop, OUTSIDE_NAMES).await?;
@@ -299,6 +304,39 @@ fn systemd_resolved_forgets_the_link_where_names_do_not_come_out_and_the_next_wa
             let after = script(&laptop, OUTSIDE_NAMES).await?;
             ensure!(after == names, "{names}\n{after}");
             Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_domain_that_was_added_while_systemd_resolved_was_away_is_led_once_it_is_back() {
+    let Some(programs) = Programs::of("a domain without systemd-resolved") else {
+        return;
+    };
+    scene(
+        "a domain without systemd-resolved",
+        || options(None),
+        async move |world| {
+            let mut resolved = Resolved::start(world, programs.clone()).await?;
+            let laptop = world.playground().laptop().clone();
+            world.up(&["--dns", "resolved"], false).await?;
+            resolved.kill().await?;
+            let add = ["dns", "add", "--domain", "www.dns.com", "--service", "echo"];
+            let added = pmz(world, &add).await?;
+            ensure!(added.code == Some(0), "{added:?}");
+            let refused = "grep 'does not follow a change of domains' /run/pmz/daemon.log";
+            eventually("a refusal", SOON, async || {
+                Ok(script(&laptop, refused).await.ok())
+            })
+            .await?;
+            resolved.begin().await?;
+            eventually("the domain", SOON, async || {
+                let found = script(&laptop, "getent hosts www.dns.com").await;
+                let found = found.is_ok_and(|it| it.contains("fd00:10:96::a"));
+                Ok(found.then_some(()))
+            })
+            .await?;
+            cluster_names(&laptop).await
         },
     );
 }
