@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::daemon::DnsChoice;
+use crate::domains::KubeName;
 use crate::failure::{ExitCode, Failure};
 
 /// All that can be in the file. A file that isn't there is an empty one.
@@ -34,6 +35,8 @@ pub struct AgentConfig {
 pub struct DnsConfig {
     /// How queries reach pmz, as `pmz up --dns` takes it.
     pub mechanism: Option<DnsChoice>,
+    /// Namespaces whose services are found by their bare names, as `pmz up --search` takes them.
+    pub search: Vec<KubeName>,
 }
 
 /// Why the file can't be used.
@@ -147,6 +150,15 @@ mod tests {
             text.contains("line 2") && text.contains("resolvconf"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn namespaces_to_search_are_read_and_what_is_no_name_of_one_is_refused() {
+        let config = read("[dns]\nsearch = [\"shop\", \"dev\"]\n").unwrap();
+        let search: Vec<&str> = config.dns.search.iter().map(KubeName::as_str).collect();
+        assert_eq!(search, ["shop", "dev"]);
+        let text = read("[dns]\nsearch = [\"a.b\"]\n").unwrap_err();
+        assert!(text.contains("line 2") && text.contains("a.b"), "{text}");
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn bench(foreground: bool) -> Bench {
         exclude: Vec::new(),
         ebpf: pmz_cli::daemon::EbpfChoice::Off,
         dns: None,
+        search: Default::default(),
         verbose: 0,
         foreground,
         run_as: None,

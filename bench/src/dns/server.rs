@@ -17,7 +17,7 @@ use pmz_net::capture::{CaptureSockets, Slot, Slots};
 use pmz_net::catalog::{
     Endpoint, Port, Protocol, Service, ServiceKey, ServiceKind, SharedMirror, Snapshot,
 };
-use pmz_net::dns::{CapturedQueries, DnsConfig, DnsHandle, DnsServer, Servers, Zone};
+use pmz_net::dns::{CapturedQueries, Clients, DnsConfig, DnsHandle, DnsServer, Servers, Zone};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -110,7 +110,7 @@ fn serve(way: Way, services: u32) -> Result<(DnsHandle, SocketAddr)> {
     let config = DnsConfig {
         zone: Zone::new(DOMAIN)?,
         upstream: vec![],
-        clients: vec![],
+        clients: Clients::Machine,
     };
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let other_address = other.local_addr()?;

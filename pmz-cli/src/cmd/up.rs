@@ -18,10 +18,11 @@ use super::{Global, broken, daemon, runtime};
 use crate::daemon::launch::{self, Started};
 use crate::daemon::process::log_path;
 use crate::daemon::{
-    Ask, CarrierChoice, CarrierKind, ControlClient, DnsChoice, EbpfChoice, Phase, Status, Tell,
-    UpOptions, View,
+    Ask, CarrierChoice, CarrierKind, ControlClient, DnsChoice, EbpfChoice, Phase, SearchWish,
+    Status, Tell, UpOptions, View,
 };
 use crate::deploy::READY_WITHIN;
+use crate::domains::KubeName;
 use crate::environment::Environment;
 use crate::failure::{ExitCode, Failure, Offer};
 use crate::show::{Progress, Style};
@@ -49,6 +50,10 @@ pub(super) struct UpArgs {
     /// How DNS queries reach pmz, instead of PMZ_DNS or the config file's
     #[arg(long, value_enum, value_name = "HOW")]
     dns: Option<DnsChoice>,
+    /// Find this namespace's services by `name` alone, too, as those of --namespace where it is given; repeatable, up to
+    /// three times; instead of the config file's
+    #[arg(long, value_name = "NAMESPACE")]
+    search: Vec<KubeName>,
     /// Deploy an agent where the cluster has none, as `pmz agent deploy` does it without options
     #[arg(long)]
     deploy: bool,
@@ -72,9 +77,11 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
     // Wrong names are found before anybody types a password. Behind sudo the files are the user's to read,
     // and the daemon, which becomes the user, does it.
     let mut dns = args.dns;
+    let search = SearchWish::new(global.namespace.as_deref(), args.search.clone())?;
     if !nix::unistd::geteuid().is_root() {
         runtime.block_on(target.load())?;
         dns = Some(DnsChoice::find(dns)?);
+        search.find()?;
     }
     if dns == Some(DnsChoice::Ebpf) && args.ebpf == EbpfChoice::Off {
         return Err(Failure::new(
@@ -102,6 +109,7 @@ pub(super) fn run(global: &Global, args: &UpArgs) -> Result<Code, Failure> {
         exclude: networks.exclude,
         ebpf: args.ebpf,
         dns,
+        search,
         deploy: args.deploy,
         verbose: global.verbose,
         foreground: args.foreground,

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
@@ -13,6 +14,7 @@ use pmz_net::steer::{PrefixKind, SteeredPrefix};
 
 use super::board::Board;
 use super::diverting::Diverting;
+use super::lookup::NoAddress;
 use super::names::Names;
 use super::options::EbpfChoice;
 use super::run::ConnectError;
@@ -101,8 +103,26 @@ impl Attachment {
     }
 
     /// See [`Names::look_up`].
-    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        self.state.lock().await.names.look_up(name).await
+    pub(super) async fn look_up(
+        &self,
+        name: &str,
+        within: Duration,
+    ) -> Result<Vec<IpAddr>, NoAddress> {
+        self.state.lock().await.names.look_up(name, within).await
+    }
+
+    /// See [`Names::take_another_way`]. Tells which.
+    ///
+    /// # Errors
+    /// See there.
+    pub(super) async fn take_another_way(&self, why: &str) -> Result<String, ConnectError> {
+        let mut state = self.state.lock().await;
+        let names = &mut state.names;
+        let taken = names.take_another_way(&self.helper, why).await;
+        let shown = names.shown();
+        let way = shown.as_ref().map(DnsStatus::way).unwrap_or_default();
+        self.shown.lock().dns = shown;
+        taken.map(|()| way)
     }
 
     pub(super) fn shown(&self) -> Shown {

@@ -23,6 +23,7 @@ use super::dial::{ClusterDial, HelperTuner};
 use super::guarding;
 use super::names::DnsChoice;
 use super::options::{CarrierChoice, EbpfChoice, UpOptions};
+use super::outside::OutsideName;
 use super::proof::prove;
 use super::report;
 use super::run::{ConnectContext, ConnectError, Connector, Session};
@@ -45,8 +46,6 @@ const AGENT_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long the helper may take to end connections.
 const ABORT_WITHIN: Duration = Duration::from_secs(2);
-/// How long the proof by name and connection may take.
-const PROOF_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes [`Standing`] sessions.
 #[derive(Default)]
@@ -143,6 +142,10 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     board.done(format!("context {}", cluster.context()));
     let namespace = cluster.client().default_namespace().to_owned();
     let api = host_and_port(cluster.server()).map(|(host, _)| host);
+    let dns = DnsChoice::find(options.dns)?;
+    let search = options.search.find()?;
+    // Where names are left to themselves, nothing can happen to others.
+    let outside = (dns != DnsChoice::Off).then(|| OutsideName::ask(api.as_deref()));
     let entered = domains.enter(cluster.context(), &namespace, api.as_deref());
     if let Err(failure) = entered.await {
         // Everything else works without them.
@@ -161,7 +164,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
 
     let mirror = SharedMirror::new();
     let mut wants = Wants::new(options, cluster.server());
-    wants.dns = DnsChoice::find(options.dns)?;
+    wants.dns = dns;
+    wants.search = search;
     let attachment = Attachment::new(helper.clone(), mirror.clone(), wants);
     let attachment = Arc::new(attachment.with_domains(domains.shared()));
     board.step("comparing networks");
@@ -248,6 +252,8 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         progress,
         device: tun.name,
         attachment,
+        outside,
+        names_proven: false,
         steering,
         steering_status,
         guard,
@@ -337,7 +343,12 @@ async fn open(dial: &dyn Dial, hello: &Hello) -> Result<(Dialed, Welcome), OpenE
 
 /// Waits until the session carries packets, sets up what hangs on its addresses, and proves it.
 async fn settle(running: &mut Running, context: &ConnectContext) -> Result<(), ConnectError> {
-    let ConnectContext { options, board, .. } = context;
+    let ConnectContext {
+        options,
+        board,
+        domains,
+        ..
+    } = context;
     let begun = Instant::now();
     board.step("waiting for the tunnel");
     let mut progress = running.progress.clone();
@@ -353,32 +364,13 @@ async fn settle(running: &mut Running, context: &ConnectContext) -> Result<(), C
         return Err(ended(running).await);
     };
 
-    running.attachment.settle(&welcome, board).await?;
-    board.step("proving names and packets");
-    let proof = timeout(PROOF_WITHIN, prove(running, &welcome.cluster_domain)).await;
-    match proof {
-        Ok(Ok(what)) => board.done(what),
-        Ok(Err(failure)) => {
-            return Err(ConnectError {
-                failure,
-                transient: true,
-            });
-        }
-        Err(_) => {
-            let failure = Failure::new(
-                ExitCode::Unreachable,
-                format!(
-                    "Names and packets were not proven within {} s",
-                    PROOF_WITHIN.as_secs()
-                ),
-                "Look at the agent's log: `kubectl -n pmz logs -l app.kubernetes.io/name=pmz-agent`",
-            );
-            return Err(ConnectError {
-                failure,
-                transient: true,
-            });
-        }
+    if let Some(outside) = &mut running.outside {
+        outside.settle().await;
     }
+    running.attachment.settle(&welcome, board).await?;
+    let led = domains.shared().get();
+    let proven = prove(running, &welcome.cluster_domain, &led, board).await?;
+    board.done(proven);
     Ok(())
 }
 

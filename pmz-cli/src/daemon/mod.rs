@@ -14,6 +14,7 @@ mod log;
 pub(crate) mod lookup;
 mod names;
 mod options;
+mod outside;
 pub mod process;
 mod proof;
 mod report;
@@ -30,7 +31,7 @@ pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub use domains::{AddDomain, DomainTold, Domains, RemoveDomain};
 pub(crate) use log::filter as log_filter;
-pub use names::DnsChoice;
+pub use names::{DnsChoice, SearchWish};
 pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, SteerChoice, UpOptions};
 pub use run::{ConnectContext, ConnectError, Connector, Session, run};
 pub use status::{

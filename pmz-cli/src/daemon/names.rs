@@ -3,33 +3,42 @@
 mod caught;
 mod choice;
 mod linked;
+mod search;
 mod way;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use pmz_net::catalog::SharedMirror;
-use pmz_net::dns::{DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
+use pmz_net::dns::{Clients, DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
 use pmz_net::session::Welcome;
 
-use super::lookup;
+use super::lookup::{self, NoAddress};
 use super::run::ConnectError;
 use super::status::DnsStatus;
 use super::wants::Wants;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::HelperClient;
-use way::{Server, Taken};
+use way::{Server, Way, Ways};
 
 pub use choice::DnsChoice;
+pub use search::SearchWish;
 
 /// The name server, while there is one.
 #[derive(Default)]
 pub(super) struct Names {
     server: Option<(IpAddr, DnsHandle)>,
     /// How queries reach it.
-    taken: Option<Taken>,
+    way: Option<Way>,
+    /// How else they could.
+    ways: Option<Ways>,
     domain: String,
+    reverse: Vec<IpNet>,
+    search: Vec<String>,
+    /// Namespaces whose services are found by their bare names.
+    bare: Vec<String>,
     /// The domains that the user added.
     pub(super) domains: SharedDomains,
 }
@@ -37,24 +46,55 @@ pub(super) struct Names {
 impl Names {
     /// For `status`.
     pub(super) fn shown(&self) -> Option<DnsStatus> {
-        let ((server, _), taken) = (self.server.as_ref()?, self.taken.as_ref()?);
+        let ((server, _), way) = (self.server.as_ref()?, self.way.as_ref()?);
         Some(DnsStatus {
-            how: taken.way.name().to_owned(),
-            missing: taken.missing.clone(),
+            how: way.name().to_owned(),
+            missing: self.ways.as_ref().and_then(Ways::missing),
             server: *server,
             domain: self.domain.clone(),
+            search: self.bare.clone(),
         })
     }
 
     /// The addresses of one of the cluster's names, as this machine's programs find them; where nothing leads them here,
     /// as our server has them.
-    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        match (&self.server, &self.taken) {
-            (Some((_, server)), Some(taken)) if taken.way.is_nothing() => {
-                Ok(server.addresses(name).await)
-            }
-            _ => lookup::look_up(name).await,
+    pub(super) async fn look_up(
+        &self,
+        name: &str,
+        within: Duration,
+    ) -> Result<Vec<IpAddr>, NoAddress> {
+        match (&self.server, &self.way) {
+            (Some((_, server)), Some(Way::Nothing)) => Ok(server.addresses(name).await),
+            _ => lookup::look_up(name, within).await,
         }
+    }
+
+    /// Leads queries to the server on another way: on the present one names don't come out as they should.
+    ///
+    /// # Errors
+    /// Where there is no other way. Queries go where they went before `pmz up` then.
+    pub(super) async fn take_another_way(
+        &mut self,
+        helper: &HelperClient,
+        why: &str,
+    ) -> Result<(), ConnectError> {
+        let (Some((address, handle)), Some(ways)) = (&self.server, &mut self.ways) else {
+            return Ok(());
+        };
+        if let Some(way) = self.way.take() {
+            ways.reject(way, helper, why).await?;
+        }
+        let server = Server {
+            helper,
+            handle,
+            address: *address,
+            domain: &self.domain,
+            reverse: &self.reverse,
+            search: &self.search,
+            domains: &self.domains,
+        };
+        self.way = Some(ways.take(&server).await?);
+        Ok(())
     }
 
     /// Serves the names of the cluster that said `welcome`, on the first tunnel address, and leads queries there as
@@ -84,14 +124,18 @@ impl Names {
             )
             .into());
         };
+        self.bare = wants.search.iter().map(ToString::to_string).collect();
         let mut zone = zone
             .with_reverse(reverse.clone())
+            .with_search(self.bare.clone())
             .with_domains(self.domains.clone())
             .with_server_addresses(welcome.addresses.clone());
         if let Some(translate) = translate {
             zone = zone.with_translate(translate);
         }
+        self.search = way::search(&domain, &wants.search);
         self.domain = domain;
+        self.reverse = reverse;
         if let Some((served, handle)) = &self.server
             && *served == address
             && handle.is_running()
@@ -102,18 +146,19 @@ impl Names {
                 handle,
                 address,
                 domain: &self.domain,
-                reverse: &reverse,
+                reverse: &self.reverse,
+                search: &self.search,
                 domains: &self.domains,
             };
-            if let Some(taken) = &mut self.taken {
-                taken.way.follow(&server).await?;
+            if let Some(way) = &mut self.way {
+                way.follow(&server).await?;
             }
             return Ok(());
         }
         if let Some((_, old)) = self.server.take() {
             old.stop().await;
-            if let Some(taken) = &self.taken {
-                taken.way.part(helper).await?;
+            if let Some(way) = &self.way {
+                way.part(helper).await?;
             }
         }
         let (udp, tcp) = helper.bind_dns(address).await?;
@@ -121,7 +166,7 @@ impl Names {
             zone,
             // Known once queries are led here.
             upstream: Vec::new(),
-            clients: Vec::new(),
+            clients: Clients::Machine,
         };
         let handle =
             DnsServer::start(vec![udp], vec![tcp], mirror.clone(), config).map_err(|error| {
@@ -136,12 +181,16 @@ impl Names {
             handle: &handle,
             address,
             domain: &self.domain,
-            reverse: &reverse,
+            reverse: &self.reverse,
+            search: &self.search,
             domains: &self.domains,
         };
-        match &mut self.taken {
-            Some(taken) => taken.way.turn(&server).await?,
-            None => self.taken = Some(Taken::take(wants.dns, wants.ebpf, &server).await?),
+        match &mut self.way {
+            Some(way) => way.turn(&server).await?,
+            None => {
+                let ways = Ways::new(wants.dns, wants.ebpf);
+                self.way = Some(self.ways.insert(ways).take(&server).await?);
+            }
         }
         self.server = Some((address, handle));
         Ok(())

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use pmz_net::route::{OverlapPolicy, PoolWish, SteerPolicy};
 use serde::{Deserialize, Serialize};
 
-use super::names::DnsChoice;
+use super::names::{DnsChoice, SearchWish};
 use crate::cluster::Target;
 
 /// Which carriers may be used.
@@ -120,6 +120,9 @@ pub struct UpOptions {
     /// How DNS queries reach pmz; where it is not said, the environment and the config file say it.
     #[serde(default)]
     pub dns: Option<DnsChoice>,
+    /// Namespaces whose services are found by their bare names.
+    #[serde(default)]
+    pub search: SearchWish,
     /// Whether an agent is deployed where the cluster has none.
     #[serde(default)]
     pub deploy: bool,

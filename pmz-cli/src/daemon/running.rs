@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
 use super::guarding;
+use super::outside::OutsideName;
 use super::status::SteeringStatus;
 use super::steering::Steering;
 use crate::session::{self, Change, Link};
@@ -35,6 +36,10 @@ pub(super) struct Running {
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) device: String,
     pub(super) attachment: Arc<Attachment>,
+    /// Where names are led to us.
+    pub(super) outside: Option<OutsideName>,
+    /// Whether names came out as they should once.
+    pub(super) names_proven: bool,
     /// While eBPF programs steer.
     pub(super) steering: Option<Arc<Steering>>,
     pub(super) steering_status: SteeringStatus,

@@ -68,7 +68,7 @@ pub struct Traffic {
 /// How names of the cluster are answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsStatus {
-    /// How queries reach pmz: `ebpf`, `resolv.conf`, or `off`.
+    /// How queries reach pmz: `systemd-resolved`, `ebpf`, `resolv.conf`, or `off`.
     pub how: String,
     /// Why they don't in a better way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +77,9 @@ pub struct DnsStatus {
     pub server: IpAddr,
     /// The cluster's domain.
     pub domain: String,
+    /// Namespaces whose services are found by their bare names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
 }
 
 impl DnsStatus {

@@ -12,6 +12,7 @@ use pmz_net::session::Networks;
 
 use super::names::DnsChoice;
 use super::options::{EbpfChoice, UpOptions};
+use crate::domains::KubeName;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Claim;
 
@@ -29,6 +30,8 @@ pub(super) struct Wants {
     exclude: Vec<IpNet>,
     pub(super) ebpf: EbpfChoice,
     pub(super) dns: DnsChoice,
+    /// Namespaces whose services have bare names.
+    pub(super) search: Vec<KubeName>,
     /// URL of the API server.
     pub(super) server: String,
 }
@@ -48,6 +51,7 @@ impl Wants {
             exclude: options.exclude.clone(),
             ebpf: options.ebpf,
             dns: options.dns.unwrap_or_default(),
+            search: Vec::new(),
             server: server.to_owned(),
         }
     }
@@ -195,6 +199,7 @@ pub(super) mod tests {
             exclude: nets(exclude),
             ebpf: EbpfChoice::Auto,
             dns: DnsChoice::Auto,
+            search: Vec::new(),
             server: "https://api.example:6443".to_owned(),
         }
     }

@@ -81,8 +81,9 @@ struct Helper {
     catcher: Catcher,
     tunnel: Option<Tunnel>,
     resolv: ResolvConf,
-    /// Once names are led through it.
     resolved: Option<Resolved>,
+    /// Whether names are led through systemd-resolved.
+    leads_names: bool,
     sockets: Allowance,
     owner: u32,
     paths: Paths,
@@ -133,6 +134,7 @@ impl Helper {
             tunnel: None,
             resolv,
             resolved: None,
+            leads_names: false,
             sockets,
             owner,
             paths: paths.clone(),
@@ -333,8 +335,10 @@ impl Helper {
             }
             Request::ForgetNames => {
                 let index = self.tunnel()?.0.index();
-                if let Some(resolved) = self.resolved.take() {
+                if self.leads_names {
+                    let resolved = self.resolved().await?;
                     resolved.revert(index).await.map_err(no_resolved)?;
+                    self.leads_names = false;
                 }
                 Ok(Reply::Done.into())
             }
@@ -349,15 +353,29 @@ impl Helper {
 
     async fn lead_names(&mut self, names: &LinkNames<'_>) -> Result<(), Refusal> {
         let index = self.tunnel()?.0.index();
-        let resolved = match self.resolved.take() {
-            Some(resolved) => resolved,
+        let resolved = self.resolved().await?;
+        if let Err(error) = resolved.lead(index, names).await {
+            // Half of it may have been taken. What was taken as a whole before stays.
+            if !self.leads_names
+                && let Err(error) = resolved.revert(index).await
+            {
+                tracing::warn!(%error, "systemd-resolved keeps a part until the TUN goes");
+            }
+            return Err(no_resolved(error));
+        }
+        self.resolved = Some(resolved);
+        self.leads_names = true;
+        Ok(())
+    }
+
+    /// As it was found before, until something goes wrong: the bus may be another one since.
+    async fn resolved(&mut self) -> Result<Resolved, Refusal> {
+        match self.resolved.take() {
+            Some(resolved) => Ok(resolved),
             None => Resolved::find(&self.paths.resolv_conf)
                 .await
-                .map_err(no_resolved)?,
-        };
-        resolved.lead(index, names).await.map_err(no_resolved)?;
-        self.resolved = Some(resolved);
-        Ok(())
+                .map_err(no_resolved),
+        }
     }
 
     fn tunnel(&mut self) -> Result<(&mut Tunnel, &Netlink), Refusal> {

@@ -98,9 +98,10 @@ pub fn text(status: &Status, style: Style) -> String {
         rows.push((
             "Names",
             format!(
-                "{} services below {}{}, {}",
+                "{} services below {}{}{}, {}",
                 status.services,
                 dns.domain,
+                bare(&dns.search),
                 added(status.domains),
                 dns.way()
             ),
@@ -179,6 +180,14 @@ fn state(status: &Status, style: Style) -> String {
     }
 }
 
+/// Namespaces whose services are found by `name` alone.
+fn bare(namespaces: &[String]) -> String {
+    match namespaces {
+        [] => String::new(),
+        some => format!(" (those in {} also by name alone)", some.join(", ")),
+    }
+}
+
 /// Domains that the user added.
 fn added(domains: u64) -> String {
     match domains {
@@ -241,6 +250,7 @@ mod tests {
                 missing: Some("eBPF: no permission".to_owned()),
                 server: "100.64.0.2".parse().unwrap(),
                 domain: "cluster.local".to_owned(),
+                search: vec!["shop".to_owned()],
             }),
             networks: Some(Networks {
                 services: Network {
@@ -271,7 +281,7 @@ mod tests {
             "Round trip  0.8 ms\n",
             "Device      pmz0, MTU 1280\n",
             "Networks    services by ServiceCIDR objects; pods guessed from the pods seen\n",
-            "Names       14 services below cluster.local and 2 domains of yours, by resolv.conf (eBPF: no permission)
+            "Names       14 services below cluster.local (those in shop also by name alone) and 2 domains of yours, by resolv.conf (eBPF: no permission)
 ",
             "Received    12 MB, 0 packets\n",
             "Dropped     3 wrong-source\n",

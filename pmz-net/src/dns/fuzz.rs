@@ -20,7 +20,9 @@ use hickory_server::server::Request;
 use tokio::runtime::Runtime;
 
 use super::captured::refusal::servfail;
-use super::{CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone, malformed};
+use super::{
+    Clients, CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone, malformed,
+};
 use crate::catalog::samples::{cluster_ip, endpoint, external, headless, key};
 use crate::catalog::{SharedMirror, Snapshot};
 use crate::dns::server::DnsHandle;
@@ -132,7 +134,7 @@ impl Bench {
                 .with_reverse(vec!["10.96.0.0/16".parse().unwrap()])
                 .with_domains(domains),
             upstream: vec![],
-            clients: vec![],
+            clients: Clients::Anybody,
         };
         let handle =
             runtime.block_on(async { DnsServer::start(vec![], vec![], mirror, config).unwrap() });

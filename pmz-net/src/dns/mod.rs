@@ -34,6 +34,6 @@ pub use hickory_proto::rr::Name;
 pub use name::reverse_zones;
 pub use port::{PortRef, PortRefError};
 pub use resolve::{Answer, resolve};
-pub use server::{DnsConfig, DnsHandle, DnsServer};
+pub use server::{Clients, DnsConfig, DnsHandle, DnsServer};
 pub use translate::Translate;
 pub use zone::{Zone, ZoneError};

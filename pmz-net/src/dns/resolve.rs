@@ -158,8 +158,10 @@ fn look_up(
 ) -> Option<(Found, Name)> {
     let mirror = &view.mirror;
     let place = zone.place(name);
-    if matches!(place, Place::Short { .. } | Place::Elsewhere)
-        && let Some(found) = custom::look_up(mirror, zone, name, record_type)
+    if matches!(
+        place,
+        Place::Short { .. } | Place::Bare { .. } | Place::Elsewhere
+    ) && let Some(found) = custom::look_up(mirror, zone, name, record_type)
     {
         return Some(found);
     }
@@ -169,6 +171,12 @@ fn look_up(
             let service = mirror.service(&namespace, &service)?;
             let found = services::service(service, zone, name, record_type);
             Some((found, zone.short_services.clone()))
+        }
+        Place::Bare { service } => {
+            let mut namespaces = zone.search.iter();
+            let service = namespaces.find_map(|namespace| mirror.service(namespace, &service))?;
+            let found = services::service(service, zone, name, record_type);
+            Some((found, name.clone()))
         }
         Place::Service { labels, apex } => {
             let found = if labels.is_empty() {

@@ -1,5 +1,6 @@
 //! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
 
+mod clients;
 mod inside;
 mod outside;
 
@@ -14,7 +15,6 @@ use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ use super::resolve::{Answer, resolve};
 use super::translate::translate;
 use super::zone::Zone;
 use crate::catalog::SharedMirror;
+use clients::Access;
+pub use clients::Clients;
 pub(super) use outside::Whose;
 
 /// How long a TCP connection may say nothing.
@@ -43,8 +45,8 @@ pub struct DnsConfig {
     /// Who is asked for the rest, in this order: the name servers that the machine had before. Empty:
     /// the rest is refused.
     pub upstream: Vec<SocketAddr>,
-    /// Whose questions are answered, others being refused; anybody's where empty.
-    pub clients: Vec<IpNet>,
+    /// Whose questions are answered; others are refused.
+    pub clients: Clients,
 }
 
 /// The name server of a client.
@@ -78,8 +80,8 @@ impl DnsServer {
             upstream: RwLock::default(),
             forwarder: Forwarder::new(),
             cluster: ClusterDns::new(),
-            clients,
             own,
+            access: Access::new(clients),
         });
         shared.set_upstream(upstream);
         // Not by the server's own list of networks: it refuses answers, too, so that two such servers go on refusing each
@@ -169,9 +171,9 @@ pub(super) struct Shared {
     upstream: RwLock<Arc<[SocketAddr]>>,
     pub(super) forwarder: Forwarder,
     cluster: ClusterDns,
-    clients: Vec<IpNet>,
     /// The server's own sockets.
     own: Vec<SocketAddr>,
+    access: Access,
 }
 
 impl Shared {
@@ -192,7 +194,8 @@ impl Shared {
 
     /// What there is to say to a request.
     pub(super) async fn answer(&self, request: &Request) -> Reply {
-        if !self.serves(request.src().ip()) {
+        if !self.access.admits(request.src()) {
+            tracing::debug!(client = %request.src(), "a stranger is not answered");
             return Reply::error(ResponseCode::Refused);
         }
         if self.forwarder.is_own(request.src()) {
@@ -225,11 +228,6 @@ impl Shared {
             Some(reply) => reply,
             None => self.forward(request).await,
         }
-    }
-
-    fn serves(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client))
     }
 
     /// What there is to say of a name; `None` where it is none of ours. External names that lead out of the cluster are

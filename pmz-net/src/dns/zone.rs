@@ -43,6 +43,7 @@ pub struct Zone {
     pub(super) server_addresses: Vec<IpAddr>,
     pub(super) reverse: Vec<IpNet>,
     pub(super) short_names: bool,
+    pub(super) search: Vec<String>,
     pub(super) translate: Option<Arc<dyn Translate>>,
     pub(super) domains: SharedDomains,
 }
@@ -76,6 +77,7 @@ impl Zone {
             server_addresses: Vec::new(),
             reverse: Vec::new(),
             short_names: true,
+            search: Vec::new(),
             translate: None,
             domains: SharedDomains::default(),
             domain: root,
@@ -101,6 +103,14 @@ impl Zone {
     #[must_use]
     pub fn with_short_names(mut self, short_names: bool) -> Self {
         self.short_names = short_names;
+        self
+    }
+
+    /// Namespaces whose services are found by their bare names, too, the first one's first. Such a name is ours where
+    /// there is such a service, and the outside does not have it, as `name.namespace` is.
+    #[must_use]
+    pub fn with_search(mut self, namespaces: Vec<String>) -> Self {
+        self.search = namespaces;
         self
     }
 
@@ -161,16 +171,34 @@ impl Zone {
             return Place::Elsewhere;
         }
         let labels = labels(name, &Name::root());
-        match <[String; 2]>::try_from(labels) {
-            Ok([service, namespace]) if self.short_names => Place::Short { service, namespace },
+        match labels.as_slice() {
+            [service, namespace] if self.short_names => Place::Short {
+                service: service.clone(),
+                namespace: namespace.clone(),
+            },
+            // Nobody but the machine itself has a say in `localhost` (RFC 6761, 6.3).
+            [service]
+                if !self.search.is_empty()
+                    && service != "localhost"
+                    && !self.domain.zone_of(name) =>
+            {
+                Place::Bare {
+                    service: service.clone(),
+                }
+            }
             _ => Place::Elsewhere,
         }
     }
 
-    /// Whether a name has the form `name.namespace`, which outside names have as well, and the user has not led it
+    /// Whether a name has a form that outside names have as well, `name.namespace` or `name`, and the user has not led it
     /// elsewhere.
     pub(super) fn is_short(&self, name: &Name) -> bool {
-        matches!(self.place(name), Place::Short { .. }) && !is_led(self, name)
+        matches!(self.place(name), Place::Short { .. } | Place::Bare { .. }) && !is_led(self, name)
+    }
+
+    /// Whether it is `name` alone.
+    pub(super) fn is_bare(&self, name: &Name) -> bool {
+        matches!(self.place(name), Place::Bare { .. })
     }
 
     /// The SOA of one of our zones: who asks for what isn't there learns from it how long to keep that.
@@ -208,6 +236,8 @@ pub(super) enum Place {
     Reverse { net: IpNet, apex: Name },
     /// `name.namespace`, ours only if there is such a service.
     Short { service: String, namespace: String },
+    /// `name`, ours only if there is such a service in one of [`Zone::search`].
+    Bare { service: String },
     /// Not ours.
     Elsewhere,
 }

@@ -71,7 +71,6 @@ fn programs_of_all_kinds_find_cluster_names_and_outside_names_by_ebpf() {
             ensure!(after == before, "{before}\n{after}");
             cluster_names(&laptop).await?;
             by_python(world).await?;
-            by_other_programs(world).await?;
 
             let down = pmz(world, &["down"]).await?;
             ensure!(down.code == Some(0), "{down:?}");
@@ -143,33 +142,6 @@ async fn by_python(world: &World) -> Result<()> {
     }
     expected.push_str("and 10.96.0.10 fd00:10:96::a\n");
     ensure!(ran.stdout == expected, "{}\nnot\n{expected}", ran.stdout);
-    Ok(())
-}
-
-async fn by_other_programs(world: &World) -> Result<()> {
-    let [server, _] = addresses::NODE.map(|node| format!("@{node}"));
-    for (program, arguments) in [
-        ("dig", &["+short"][..]),
-        ("dig", &["+short", "+tcp"]),
-        ("dig", &["+short", &server]),
-        ("drill", &[]),
-        ("busybox", &["nslookup"]),
-    ] {
-        let which = on_laptop(world, "sh", &["-c", &format!("command -v {program}")]).await?;
-        if which.code != Some(0) {
-            skipped("DNS by eBPF", &format!("there is no {program} here"));
-            continue;
-        }
-        for (name, address) in [
-            ("echo.default.svc", "10.96.0.10"),
-            ("www.example.org", ADDRESS),
-        ] {
-            let arguments = [arguments, &[name]].concat();
-            let ran = on_laptop(world, program, &arguments).await?;
-            let fine = ran.stdout.contains(address) && !ran.stdout.contains("240.");
-            ensure!(fine, "{program} {arguments:?}: {ran:?}");
-        }
-    }
     Ok(())
 }
 

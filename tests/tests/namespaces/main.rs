@@ -1,6 +1,8 @@
 //! The whole product on real network namespaces: laptop, node, pods, API server, agent.
 
+mod away;
 mod carriers;
+mod containers;
 mod deaths;
 mod diverting;
 mod dns_capture;
@@ -12,7 +14,10 @@ mod load;
 mod mistakes;
 mod outside;
 mod playground;
+mod proof;
+mod real_clients;
 mod resolved;
+mod search;
 mod steering;
 
 use std::net::SocketAddr;

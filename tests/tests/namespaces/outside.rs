@@ -1,9 +1,9 @@
-//! A name server as the laptop has it without pmz: on the lan, by UDP and TCP. It knows the names below `example.org`.
+//! A name server as the laptop has it without pmz: on the lan, by UDP and TCP. It knows all names of some zones.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use socket2::SockRef;
 
 /// What each of its names leads to.
 pub(crate) const ADDRESS: &str = "198.51.100.7";
-const ZONE: &[u8] = b"\x07example\x03org\x00";
+/// What it knows from the beginning: what tests ask for, and what pmz does.
+const ZONES: [&str; 2] = ["example.org", "root-servers.net"];
 
 const PORT: u16 = 53;
 /// How often it looks whether it is to end.
@@ -26,37 +27,85 @@ const HEADER: usize = 12;
 const FLAGS: u16 = 0x8180;
 const NXDOMAIN: u16 = 3;
 
+/// By which transports it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transports {
+    Both,
+    /// Nobody is at the port by UDP.
+    Tcp,
+    /// It takes queries and never answers.
+    Silent,
+}
+
 /// It ends with this.
 pub(crate) struct Outside {
     end: Arc<AtomicBool>,
+    zones: Zones,
     threads: Vec<JoinHandle<()>>,
 }
+
+#[derive(Clone)]
+struct Zones(Arc<Mutex<Vec<String>>>);
 
 impl Outside {
     /// Serves at both of the node's addresses.
     pub(crate) fn start(node: &Machine) -> Result<Self> {
+        let at = addresses::NODE.map(|ip| SocketAddr::new(ip, PORT));
+        Self::at(node, &at, Transports::Both)
+    }
+
+    /// Serves at these addresses of a machine.
+    pub(crate) fn at(machine: &Machine, at: &[SocketAddr], by: Transports) -> Result<Self> {
+        let zones = ZONES.map(str::to_owned).to_vec();
         let mut outside = Self {
             end: Arc::default(),
+            zones: Zones(Arc::new(Mutex::new(zones))),
             threads: Vec::new(),
         };
-        for ip in addresses::NODE {
-            let at = SocketAddr::new(ip, PORT);
-            let (udp, tcp) = node.in_netns(|| -> io::Result<_> {
-                Ok((UdpSocket::bind(at)?, TcpListener::bind(at)?))
+        for at in at {
+            let (udp, tcp) = machine.in_netns(|| -> io::Result<_> {
+                let udp = (by != Transports::Tcp).then(|| UdpSocket::bind(at));
+                Ok((udp.transpose()?, TcpListener::bind(at)?))
             })??;
-            udp.set_read_timeout(Some(LOOK))?;
+            if let Some(udp) = udp {
+                udp.set_read_timeout(Some(LOOK))?;
+                outside.serve(move |end, zones| {
+                    if by == Transports::Silent {
+                        return ignore(&udp, end);
+                    }
+                    datagrams(&udp, end, zones);
+                });
+            }
             // Limits accept(2), too (socket(7)).
             SockRef::from(&tcp).set_read_timeout(Some(LOOK))?;
-            outside.serve(move |end| datagrams(&udp, end));
-            outside.serve(move |end| connections(&tcp, end));
+            outside.serve(move |end, zones| connections(&tcp, end, zones));
         }
         Ok(outside)
     }
 
-    fn serve(&mut self, serve: impl FnOnce(&AtomicBool) + Send + 'static) {
-        let end = self.end.clone();
-        self.threads.push(std::thread::spawn(move || serve(&end)));
+    /// From now on it has this name and all below it.
+    pub(crate) fn learn(&self, zone: &str) {
+        let mut zones = self.zones.0.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.push(zone.to_owned());
     }
+
+    /// It has it no longer.
+    pub(crate) fn forget(&self, zone: &str) {
+        let mut zones = self.zones.0.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.retain(|known| known != zone);
+    }
+
+    fn serve(&mut self, serve: impl FnOnce(&AtomicBool, &Zones) + Send + 'static) {
+        let (end, zones) = (self.end.clone(), self.zones.clone());
+        self.threads
+            .push(std::thread::spawn(move || serve(&end, &zones)));
+    }
+}
+
+/// The node's server at which programs ask first.
+pub(crate) fn server() -> IpAddr {
+    let [server, _] = addresses::NODE;
+    server
 }
 
 impl Drop for Outside {
@@ -68,18 +117,35 @@ impl Drop for Outside {
     }
 }
 
-fn datagrams(socket: &UdpSocket, end: &AtomicBool) {
+impl Zones {
+    fn know(&self, name: &str) -> bool {
+        let zones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.iter().any(|zone| {
+            let above = name.strip_suffix(zone.as_str());
+            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        })
+    }
+}
+
+fn ignore(socket: &UdpSocket, end: &AtomicBool) {
+    while !end.load(Ordering::Relaxed) {
+        // Nothing is said to it.
+        let _ = socket.recv_from(&mut [0; 512]);
+    }
+}
+
+fn datagrams(socket: &UdpSocket, end: &AtomicBool, zones: &Zones) {
     let mut buffer = [0; 512];
     while !end.load(Ordering::Relaxed) {
         if let Ok((length, from)) = socket.recv_from(&mut buffer)
-            && let Some(answer) = answer(&buffer[..length])
+            && let Some(answer) = answer(&buffer[..length], zones)
         {
             let _ = socket.send_to(&answer, from);
         }
     }
 }
 
-fn connections(listener: &TcpListener, end: &AtomicBool) {
+fn connections(listener: &TcpListener, end: &AtomicBool, zones: &Zones) {
     while !end.load(Ordering::Relaxed) {
         let Ok((mut stream, _)) = listener.accept() else {
             continue;
@@ -91,7 +157,7 @@ fn connections(listener: &TcpListener, end: &AtomicBool) {
                 stream.read_exact(&mut length)?;
                 let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
                 stream.read_exact(&mut query)?;
-                let answer = answer(&query).ok_or(io::ErrorKind::InvalidData)?;
+                let answer = answer(&query, zones).ok_or(io::ErrorKind::InvalidData)?;
                 let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
                 stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
             }
@@ -113,15 +179,17 @@ pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
     query
 }
 
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
+fn answer(query: &[u8], zones: &Zones) -> Option<Vec<u8>> {
     let mut end = HEADER;
+    let mut labels = Vec::new();
     while *query.get(end)? != 0 {
-        end += 1 + usize::from(*query.get(end)?);
+        let next = end + 1 + usize::from(*query.get(end)?);
+        labels.push(String::from_utf8_lossy(query.get(end + 1..next)?).to_ascii_lowercase());
+        end = next;
     }
     end += 1;
-    let name = query.get(HEADER..end)?.to_ascii_lowercase();
     let kind = u16::from_be_bytes([*query.get(end)?, *query.get(end + 1)?]);
-    let known = name.ends_with(ZONE);
+    let known = zones.know(&labels.join("."));
     let answers = u16::from(known && kind == A);
     let flags = FLAGS + if known { 0 } else { NXDOMAIN };
     let mut reply = query.get(..2)?.to_vec();

@@ -12,7 +12,8 @@ use tokio::process::{Child, Command};
 
 use crate::deaths::KILL_PMZ;
 use crate::dns_capture::{OUTSIDE_NAMES, cluster_names};
-use crate::outside::{ADDRESS, Outside};
+use crate::outside::{ADDRESS, Outside, Transports};
+use crate::search::{add_shopify, add_tool, bare_names, short_names_yield};
 use crate::steering::pmz;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -49,47 +50,47 @@ cat >/run/dbus/bus.conf <<END
 END
 "#;
 
+/// By itself: it is another user's, and outlives who started it.
+const KILL_RESOLVED: &str = r#"
+for process in /proc/[0-9]*; do
+    if [ "$(cat $process/comm)" = systemd-resolve ]; then kill -9 ${process#/proc/}; fi
+done
+"#;
+
 /// systemd-resolved and its bus. They end with this.
-struct Resolved<'a> {
+pub(crate) struct Resolved<'a> {
     world: &'a World,
     programs: Programs,
-    _outside: Outside,
-    _processes: [Child; 2],
+    outside: Outside,
+    _bus: Child,
+    resolved: Child,
 }
 
 impl<'a> Resolved<'a> {
     /// In charge of the laptop's names; all servers that it knows are the node's.
-    async fn start(world: &'a World, programs: Programs) -> Result<Self> {
+    pub(crate) async fn start(world: &'a World, programs: Programs) -> Result<Self> {
         let outside = Outside::start(world.playground().node())?;
         let laptop = world.playground().laptop();
         let [server, _] = addresses::NODE;
         script(laptop, &format!("set -- {server}\n{SETTINGS}")).await?;
-        let spawn = |program: &str, arguments: &[&str]| {
-            let mut command = Command::from(Self::command(world, &programs, program));
-            command
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .spawn()
-        };
         let bus = [
             "--config-file=/run/dbus/bus.conf",
             "--nofork",
             "--nopidfile",
         ];
-        let bus = spawn("bin/dbus-daemon", &bus)?;
+        let bus = Self::spawn(world, &programs, "bin/dbus-daemon", &bus)?;
         let there = "test -S /run/dbus/system_bus_socket";
         eventually("the bus", SOON, async || {
             Ok(script(laptop, there).await.ok())
         })
         .await?;
-        let resolved = spawn("lib/systemd/systemd-resolved", &[])?;
+        let resolved = Self::spawn(world, &programs, "lib/systemd/systemd-resolved", &[])?;
         let this = Self {
             world,
             programs,
-            _outside: outside,
-            _processes: [bus, resolved],
+            outside,
+            _bus: bus,
+            resolved,
         };
         eventually("systemd-resolved", SOON, async || {
             let asked = this.world.playground().laptop();
@@ -97,6 +98,34 @@ impl<'a> Resolved<'a> {
         })
         .await?;
         Ok(this)
+    }
+
+    async fn kill(&mut self) -> Result<()> {
+        script(self.world.playground().laptop(), KILL_RESOLVED).await?;
+        self.resolved.wait().await?;
+        Ok(())
+    }
+
+    /// Begins anew, with what the settings say now.
+    async fn begin(&mut self) -> Result<()> {
+        let program = "lib/systemd/systemd-resolved";
+        self.resolved = Self::spawn(self.world, &self.programs, program, &[])?;
+        eventually("systemd-resolved", SOON, async || {
+            Ok(self.ctl(&["status", "--no-pager"]).await.ok())
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn spawn(
+        world: &World,
+        programs: &Programs,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<Child> {
+        let mut command = Command::from(Self::command(world, programs, program));
+        command.args(arguments).stdin(Stdio::null());
+        Ok(command.stderr(Stdio::null()).kill_on_drop(true).spawn()?)
     }
 
     fn command(world: &World, programs: &Programs, program: &str) -> std::process::Command {
@@ -201,6 +230,113 @@ fn systemd_resolved_is_as_before_after_a_kill() {
             let gone = "! getent hosts echo.default.svc";
             script(&laptop, gone).await?;
             Ok(())
+        },
+    );
+}
+
+#[test]
+fn bare_names_are_found_by_a_search_domain_of_the_links() {
+    let Some(programs) = Programs::of("bare names by systemd-resolved") else {
+        return;
+    };
+    scene(
+        "bare names by systemd-resolved",
+        || options(None),
+        async move |world| {
+            let _resolved = Resolved::start(world, programs.clone()).await?;
+            add_tool(world)?;
+            bare_names(world, &["--dns", "resolved"]).await
+        },
+    );
+}
+
+#[test]
+fn a_domain_outside_is_not_swallowed_by_a_namespace_of_the_same_name_by_systemd_resolved() {
+    let Some(programs) = Programs::of("shopify.dev by systemd-resolved") else {
+        return;
+    };
+    scene(
+        "shopify.dev by systemd-resolved",
+        || options(None),
+        async move |world| {
+            let resolved = Resolved::start(world, programs.clone()).await?;
+            add_shopify(world)?;
+            short_names_yield(world, &resolved.outside, "resolved").await
+        },
+    );
+}
+
+#[test]
+fn systemd_resolved_forgets_the_link_where_names_do_not_come_out_and_the_next_way_is_taken() {
+    let Some(programs) = Programs::of("systemd-resolved is left") else {
+        return;
+    };
+    scene(
+        "systemd-resolved is left",
+        || options(None),
+        async move |world| {
+            let mut resolved = Resolved::start(world, programs.clone()).await?;
+            let laptop = world.playground().laptop().clone();
+            // It is told of names and never asked: somebody else is where its stub was.
+            let settings = "echo DNSStubListener=no >>/etc/systemd/resolved.conf
+                rm /etc/resolv.conf
+                echo nameserver 127.0.0.53 >/etc/resolv.conf";
+            script(&laptop, settings).await?;
+            resolved.kill().await?;
+            resolved.begin().await?;
+            let stub = "127.0.0.53:53".parse()?;
+            let _stub = Outside::at(&laptop, &[stub], Transports::Both)?;
+            let names = script(&laptop, OUTSIDE_NAMES).await?;
+            ensure!(names.contains("nameserver 127.0.0.53"), "{names}");
+            ensure!(names.contains(ADDRESS), "{names}");
+
+            world.up(&[], false).await?;
+            let dns = status(world).await?["dns"].clone();
+            let missing = dns["missing"].as_str().unwrap_or_default();
+            let why = "systemd-resolved: kubernetes.default.svc.cluster.local. does not resolve";
+            ensure!(dns["how"] == "ebpf" && missing.starts_with(why), "{dns}");
+            let link = resolved.ctl(&["status", "pmz0", "--no-pager"]).await?;
+            for word in ["cluster.local", "DNS Servers"] {
+                ensure!(!link.contains(word), "{word}: {link}");
+            }
+            cluster_names(&laptop).await?;
+            pmz(world, &["down"]).await?;
+            let after = script(&laptop, OUTSIDE_NAMES).await?;
+            ensure!(after == names, "{names}\n{after}");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_domain_that_was_added_while_systemd_resolved_was_away_is_led_once_it_is_back() {
+    let Some(programs) = Programs::of("a domain without systemd-resolved") else {
+        return;
+    };
+    scene(
+        "a domain without systemd-resolved",
+        || options(None),
+        async move |world| {
+            let mut resolved = Resolved::start(world, programs.clone()).await?;
+            let laptop = world.playground().laptop().clone();
+            world.up(&["--dns", "resolved"], false).await?;
+            resolved.kill().await?;
+            let add = ["dns", "add", "--domain", "www.dns.com", "--service", "echo"];
+            let added = pmz(world, &add).await?;
+            ensure!(added.code == Some(0), "{added:?}");
+            let refused = "grep 'does not follow a change of domains' /run/pmz/daemon.log";
+            eventually("a refusal", SOON, async || {
+                Ok(script(&laptop, refused).await.ok())
+            })
+            .await?;
+            resolved.begin().await?;
+            eventually("the domain", SOON, async || {
+                let found = script(&laptop, "getent hosts www.dns.com").await;
+                let found = found.is_ok_and(|it| it.contains("fd00:10:96::a"));
+                Ok(found.then_some(()))
+            })
+            .await?;
+            cluster_names(&laptop).await
         },
     );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pmz_net::capture::{CaptureSockets, Slot, Slots};
 use pmz_net::dns::{CapturedQueries, Servers};
+use tokio_util::sync::DropGuard;
 
 use super::way::{NoWay, Server};
 use crate::failure::{ExitCode, Failure};
@@ -18,6 +19,8 @@ pub(super) struct Catching {
     sockets: CaptureSockets,
     slots: Slots,
     servers: Arc<Helper>,
+    /// Ends what the last server does with them.
+    serving: Option<DropGuard>,
 }
 
 impl Catching {
@@ -28,10 +31,11 @@ impl Catching {
             slots,
             knock,
         } = server.helper.catch_queries().await?;
-        let catching = Self {
+        let mut catching = Self {
             sockets,
             slots,
             servers: Arc::new(Helper(server.helper.clone())),
+            serving: None,
         };
         // Before anything is asked: what we send on would come back.
         if let Err(error) = knock.announce() {
@@ -46,7 +50,7 @@ impl Catching {
     }
 
     /// Has the server answer what is caught.
-    pub(super) fn serve(&self, server: &Server<'_>) -> Result<(), Failure> {
+    pub(super) fn serve(&mut self, server: &Server<'_>) -> Result<(), Failure> {
         let serve = || {
             server.handle.serve_captured(CapturedQueries {
                 sockets: self.sockets.try_clone()?,
@@ -54,13 +58,15 @@ impl Catching {
                 servers: self.servers.clone(),
             })
         };
-        serve().map_err(|error| {
+        let serving = serve().map_err(|error| {
             Failure::new(
                 ExitCode::General,
                 format!("Caught DNS queries can't be served: {error}"),
                 "Run `pmz up` again",
             )
-        })
+        })?;
+        self.serving = Some(serving);
+        Ok(())
     }
 }
 

@@ -36,18 +36,21 @@ impl DnsChoice {
         if let Some(given) = given {
             return Ok(given);
         }
-        let config = match Config::load() {
-            Ok(config) => config,
-            // HOME is somebody else's, as `su` leaves it: what is there is not this user's wish.
-            Err(ConfigError::Unreadable { path, source })
-                if source.kind() == ErrorKind::PermissionDenied =>
-            {
-                tracing::warn!(path = %path.display(), "the config file may not be read; it is left out");
-                Config::default()
-            }
-            Err(error) => return Err(error.into()),
-        };
-        choose(std::env::var(VARIABLE).ok().as_deref(), &config)
+        choose(std::env::var(VARIABLE).ok().as_deref(), &config()?)
+    }
+}
+
+/// The user's config file.
+pub(super) fn config() -> Result<Config, Failure> {
+    match Config::load() {
+        // HOME is somebody else's, as `su` leaves it: what is there is not this user's wish.
+        Err(ConfigError::Unreadable { path, source })
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            tracing::warn!(path = %path.display(), "the config file may not be read; it is left out");
+            Ok(Config::default())
+        }
+        loaded => Ok(loaded?),
     }
 }
 
@@ -71,7 +74,10 @@ mod tests {
 
     fn config(mechanism: Option<DnsChoice>) -> Config {
         Config {
-            dns: DnsConfig { mechanism },
+            dns: DnsConfig {
+                mechanism,
+                ..DnsConfig::default()
+            },
             ..Config::default()
         }
     }

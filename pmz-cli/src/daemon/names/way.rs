@@ -1,4 +1,4 @@
-//! The ways on which queries of this machine's programs reach the name server.
+//! The ways on which queries of this machine's programs reach the name server, and the choice among them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,8 @@ use super::choice::DnsChoice;
 use super::linked::Linked;
 use crate::daemon::options::EbpfChoice;
 use crate::daemon::run::ConnectError;
-use crate::failure::{ExitCode, Failure, capital};
+use crate::domains::KubeName;
+use crate::failure::{ExitCode, Failure};
 use crate::helper::{HelperClient, HelperError, Refusal, machine_nameservers};
 
 const DNS_PORT: u16 = 53;
@@ -54,6 +55,8 @@ pub(super) struct Server<'a> {
     pub(super) domain: &'a str,
     /// Whose reverse names are its own.
     pub(super) reverse: &'a [IpNet],
+    /// What is put behind names as programs ask for them.
+    pub(super) search: &'a [String],
     /// What the user has added.
     pub(super) domains: &'a SharedDomains,
 }
@@ -66,46 +69,84 @@ pub(super) enum Way {
     Nothing,
 }
 
-/// A way that is taken, and why none of those before it in [`candidates`] is.
-pub(super) struct Taken {
-    pub(super) way: Way,
-    pub(super) missing: Option<String>,
+/// The ways that the user's choice leaves, best first, and why none of those before is taken.
+pub(super) struct Ways {
+    choice: DnsChoice,
+    ebpf: EbpfChoice,
+    left: std::slice::Iter<'static, Mechanism>,
+    reasons: Vec<String>,
+    /// Whether one was taken, and did not do.
+    rejected: bool,
 }
 
-impl Taken {
-    /// Leads queries to a server on the best way that the user's choice leaves.
-    pub(super) async fn take(
-        choice: DnsChoice,
-        ebpf: EbpfChoice,
-        server: &Server<'_>,
-    ) -> Result<Self, ConnectError> {
-        let mut reasons: Vec<String> = Vec::new();
-        for mechanism in candidates(choice) {
-            match mechanism.take(ebpf, server).await {
-                Ok(way) => {
-                    let missing = (!reasons.is_empty()).then(|| reasons.join("; "));
-                    return Ok(Self { way, missing });
-                }
+impl Ways {
+    pub(super) fn new(choice: DnsChoice, ebpf: EbpfChoice) -> Self {
+        Self {
+            choice,
+            ebpf,
+            left: candidates(choice).iter(),
+            reasons: Vec::new(),
+            rejected: false,
+        }
+    }
+
+    /// Leads queries to a server on the best way that is left.
+    pub(super) async fn take(&mut self, server: &Server<'_>) -> Result<Way, ConnectError> {
+        for mechanism in self.left.by_ref() {
+            match mechanism.take(self.ebpf, server).await {
+                Ok(way) => return Ok(way),
                 Err(NoWay::Impossible(why)) => {
                     tracing::info!(?mechanism, why, "queries can't be led on this way");
                     // Most machines don't have it, and lack nothing.
-                    if choice == DnsChoice::Auto && *mechanism == Mechanism::Resolved {
-                        continue;
+                    if self.choice != DnsChoice::Auto || *mechanism != Mechanism::Resolved {
+                        self.reasons.push(format!("{}: {why}", mechanism.name()));
                     }
-                    reasons.push(format!("{}: {why}", mechanism.name()));
                 }
                 Err(NoWay::Broken(error)) => return Err(error),
             }
         }
-        Err(Failure::new(
-            ExitCode::General,
-            capital(&format!(
-                "DNS queries can't be led to pmz as you want it: {}",
-                reasons.join("; ")
-            )),
-            "`pmz up --dns auto` takes the best way that this machine has",
-        )
-        .into())
+        Err(self.failure().into())
+    }
+
+    /// Undoes a way that was taken: names don't come out on it as they should.
+    pub(super) async fn reject(
+        &mut self,
+        way: Way,
+        helper: &HelperClient,
+        why: &str,
+    ) -> Result<(), HelperError> {
+        let mechanism = way.mechanism();
+        tracing::warn!(?mechanism, why, "this way of queries is left again");
+        self.reasons.push(format!("{}: {why}", mechanism.name()));
+        self.rejected = true;
+        way.undo(helper).await
+    }
+
+    /// Why there is no better way than the one that was taken last.
+    pub(super) fn missing(&self) -> Option<String> {
+        (!self.reasons.is_empty()).then(|| self.reasons.join("; "))
+    }
+
+    fn failure(&self) -> Failure {
+        let reasons = self.reasons.join("; ");
+        let cause = match self.choice {
+            DnsChoice::Auto => format!("DNS queries can't be led to pmz: {reasons}"),
+            DnsChoice::Resolved | DnsChoice::Ebpf | DnsChoice::Resolvconf | DnsChoice::Off => {
+                format!("DNS queries can't be led to pmz as you want it: {reasons}")
+            }
+        };
+        let next = match (self.choice, self.rejected) {
+            (DnsChoice::Auto | DnsChoice::Off, _) => {
+                "Nothing has changed. Check /etc/nsswitch.conf and /etc/resolv.conf, then run `pmz up` again; \
+                 `pmz up --dns off` connects without names"
+            }
+            (_, true) => {
+                "Nothing has changed. Check /etc/nsswitch.conf and /etc/resolv.conf, or let `pmz up --dns auto` find \
+                 another way"
+            }
+            (_, false) => "`pmz up --dns auto` takes the best way that this machine has",
+        };
+        Failure::new(ExitCode::General, cause, next)
     }
 }
 
@@ -167,9 +208,27 @@ impl Way {
         }
     }
 
-    /// Whether queries are left to themselves.
-    pub(super) fn is_nothing(&self) -> bool {
-        matches!(self, Self::Nothing)
+    fn mechanism(&self) -> Mechanism {
+        match self {
+            Self::Linked(_) => Mechanism::Resolved,
+            Self::Caught(_) => Mechanism::Ebpf,
+            Self::ResolvConf => Mechanism::ResolvConf,
+            Self::Nothing => Mechanism::Nothing,
+        }
+    }
+
+    /// Queries go where they went before.
+    async fn undo(self, helper: &HelperClient) -> Result<(), HelperError> {
+        match self {
+            Self::Linked(linked) => {
+                // What follows changes must not come after.
+                drop(linked);
+                helper.forget_names().await
+            }
+            Self::Caught(_) => helper.release_queries().await,
+            Self::ResolvConf => helper.restore_resolv_conf().await,
+            Self::Nothing => Ok(()),
+        }
     }
 
     /// The server that queries were led to is about to be replaced by one at another address.
@@ -204,15 +263,18 @@ impl Way {
     }
 }
 
-/// What is put behind names as programs ask for them.
-pub(super) fn search(domain: &str) -> [String; 2] {
-    [format!("svc.{domain}"), "svc".to_owned()]
+/// What is put behind names as programs ask for them: `name` is found in these namespaces, `name.namespace` in all.
+pub(super) fn search(domain: &str, namespaces: &[KubeName]) -> Vec<String> {
+    let bare = namespaces
+        .iter()
+        .map(|namespace| format!("{namespace}.svc.{domain}"));
+    bare.chain([format!("svc.{domain}"), "svc".to_owned()])
+        .collect()
 }
 
 async fn edit_resolv_conf(server: &Server<'_>) -> Result<(), HelperError> {
-    let search = search(server.domain);
-    let helper = server.helper;
-    let previous = helper.edit_resolv_conf(&[server.address], &search).await?;
+    let (helper, own) = (server.helper, [server.address]);
+    let previous = helper.edit_resolv_conf(&own, server.search).await?;
     server.handle.set_upstream(upstream(previous.nameservers));
     Ok(())
 }

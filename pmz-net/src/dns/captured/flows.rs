@@ -1,7 +1,7 @@
 //! Datagrams between a client's socket and the server that it has asked: for each such pair there is a socket of ours, as
 //! an address translator has it. A query's source port is as hard to guess as the client's own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,8 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LINGER: Duration = Duration::from_secs(10);
 /// An answer, or that the server is not reached: to the kernel a datagram socket's error is nothing to read.
 const HEARD: Interest = Interest::READABLE.add(Interest::ERROR);
+/// Bytes of a message's id, which is its beginning.
+const ID: usize = 2;
 /// Of a query, what is needed to say that it can't be answered.
 const REMEMBERED: usize = 12 + 255 + 4;
+/// Queries of one socket that are remembered while no answer has come. libc asks for both families at once.
+const MAX_DUE: usize = 16;
 
 /// From where to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,23 +58,39 @@ impl Flow {
     fn once_more(&self, query: &[u8]) -> Arc<UdpSocket> {
         let mut state = self.state.lock();
         state.used = Instant::now();
-        state.due = state.due.saturating_add(1);
-        state.query = beginning(query);
+        state.ask(query);
         self.upstream.clone()
     }
 }
 
 struct State {
     used: Instant,
-    /// Queries without an answer.
-    due: u32,
-    /// The last query's beginning.
-    query: Vec<u8>,
+    /// The beginnings of queries without an answer, the last one's last.
+    due: VecDeque<Vec<u8>>,
 }
 
 impl State {
+    fn ask(&mut self, query: &[u8]) {
+        if self.due.len() >= MAX_DUE {
+            self.due.pop_front();
+        }
+        self.due.push_back(beginning(query));
+    }
+
+    fn answered(&mut self, answer: &[u8]) {
+        self.used = Instant::now();
+        let is_its = |query: &Vec<u8>| query.get(..ID) == answer.get(..ID);
+        if let Some(query) = self.due.iter().position(is_its) {
+            self.due.remove(query);
+        }
+    }
+
     fn left(&self) -> Duration {
-        let limit = if self.due > 0 { PATIENCE } else { LINGER };
+        let limit = if self.due.is_empty() {
+            LINGER
+        } else {
+            PATIENCE
+        };
         limit.saturating_sub(self.used.elapsed())
     }
 }
@@ -104,12 +124,28 @@ impl Flows {
         match upstream.send(query) {
             // There is no room in the socket's buffer: lost, as on any network.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            // What an earlier query has come to.
+            // What earlier queries have come to: the kernel says it once.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                for refused in self.take_earlier(&way, query) {
+                    refuse(&refused, &way, socket);
+                }
                 upstream.send(query).map(drop)
             }
             result => result.map(drop),
         }
+    }
+
+    /// The queries that were sent before this one, which is the last.
+    fn take_earlier(&self, way: &Way, query: &[u8]) -> VecDeque<Vec<u8>> {
+        let flows = self.0.lock();
+        let Some(flow) = flows.get(way) else {
+            return VecDeque::new();
+        };
+        let last = beginning(query);
+        let mut state = flow.state.lock();
+        let (earlier, own) = state.due.drain(..).partition(|due| *due != last);
+        state.due = own;
+        earlier
     }
 
     fn used(&self, way: &Way, query: &[u8]) -> Option<Arc<UdpSocket>> {
@@ -141,8 +177,7 @@ impl Flows {
         };
         let state = Arc::new(Mutex::new(State {
             used: Instant::now(),
-            due: 1,
-            query: beginning(query),
+            due: VecDeque::from([beginning(query)]),
         }));
         let mut flows = self.0.lock();
         // The client's other query may have been quicker.
@@ -232,27 +267,32 @@ impl Answers {
                 socket.read(&mut buffer)
             });
             let answer = match taken {
-                Ok(length) => {
-                    let mut state = self.state.lock();
-                    state.used = Instant::now();
-                    state.due = state.due.saturating_sub(1);
-                    buffer.get(..length).unwrap_or_default().to_vec()
-                }
+                Ok(length) => buffer.get(..length).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => {
                     tracing::debug!(server = %self.way.server, %error, "a name server is not reached");
-                    let mut state = self.state.lock();
-                    state.due = 0;
-                    let Some(refusal) = servfail(&state.query) else {
-                        continue;
-                    };
-                    refusal
+                    let refused = std::mem::take(&mut self.state.lock().due);
+                    for query in refused {
+                        refuse(&query, &self.way, &self.socket);
+                    }
+                    continue;
                 }
             };
-            let (client, at) = (self.way.client, self.way.at);
-            if let Err(error) = send(&*self.socket, &answer, client, at) {
-                tracing::debug!(%error, "an answer could not be passed on");
-            }
+            self.state.lock().answered(answer);
+            pass_on(answer, &self.way, &self.socket);
         }
+    }
+}
+
+/// Says to whoever asked that the server can't be reached.
+fn refuse(query: &[u8], way: &Way, socket: &UdpSocket) {
+    if let Some(refusal) = servfail(query) {
+        pass_on(&refusal, way, socket);
+    }
+}
+
+fn pass_on(answer: &[u8], way: &Way, socket: &UdpSocket) {
+    if let Err(error) = send(socket, answer, way.client, way.at) {
+        tracing::debug!(%error, "an answer could not be passed on");
     }
 }

@@ -20,7 +20,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::reply::{self, Reply};
 use super::server::{DnsHandle, Shared, Whose};
@@ -50,18 +50,19 @@ pub struct CapturedQueries {
 }
 
 impl DnsHandle {
-    /// Serves caught queries, until the server stops. Needs a tokio runtime.
+    /// Serves caught queries, until the server stops or what is returned is dropped. Needs a tokio runtime.
     ///
     /// The process must be left alone by who catches them: [`crate::capture::Knock::announce`].
     ///
     /// # Errors
     /// Where a socket can't be used.
-    pub fn serve_captured(&self, captured: CapturedQueries) -> io::Result<()> {
+    pub fn serve_captured(&self, captured: CapturedQueries) -> io::Result<DropGuard> {
         let CapturedQueries {
             sockets,
             slots,
             servers,
         } = captured;
+        let stop = self.stop.child_token();
         let catcher = Arc::new(Catcher {
             shared: self.shared.clone(),
             slots,
@@ -70,7 +71,7 @@ impl DnsHandle {
             flows: Flows::default(),
             queries: Arc::new(Semaphore::new(MAX_QUERIES)),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            stop: self.stop.clone(),
+            stop: stop.clone(),
         });
         for (udp, tcp) in [Some(sockets.v4), sockets.v6].into_iter().flatten() {
             let udp = tokio::net::UdpSocket::from_std(udp)?;
@@ -78,7 +79,7 @@ impl DnsHandle {
             tokio::spawn(datagrams::serve(catcher.clone(), Arc::new(udp)));
             tokio::spawn(stream::serve(catcher.clone(), tcp));
         }
-        Ok(())
+        Ok(stop.drop_guard())
     }
 }
 

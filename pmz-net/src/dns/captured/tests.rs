@@ -8,11 +8,12 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
 use super::*;
 use crate::catalog::samples::{cluster_ip, endpoint, headless, key};
 use crate::catalog::{SharedMirror, Snapshot};
-use crate::dns::{CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone};
+use crate::dns::{Clients, CustomDomain, DnsConfig, DnsServer, DomainTable, SharedDomains, Zone};
 
 mod wire;
 
@@ -30,6 +31,7 @@ impl Servers for One {
 }
 
 struct Bench {
+    serving: Option<DropGuard>,
     handle: DnsHandle,
     mirror: SharedMirror,
     udp: SocketAddr,
@@ -54,12 +56,13 @@ impl Bench {
         let config = DnsConfig {
             zone: Zone::new("cluster.local").unwrap(),
             upstream: vec![],
-            clients: vec![],
+            clients: Clients::Anybody,
         };
         let handle = DnsServer::start(vec![], vec![], mirror.clone(), config).unwrap();
         let sockets = CaptureSockets::open(false).unwrap();
         let at = |port| SocketAddr::from((Slots::v4_address(SLOT), port));
-        let bench = Self {
+        let mut bench = Self {
+            serving: None,
             mirror,
             udp: at(sockets.v4.0.local_addr().unwrap().port()),
             tcp: at(sockets.v4.1.local_addr().unwrap().port()),
@@ -70,7 +73,7 @@ impl Bench {
             slots: Slots::new(None),
             servers: Arc::new(One(server)),
         };
-        bench.handle.serve_captured(captured).unwrap();
+        bench.serving = Some(bench.handle.serve_captured(captured).unwrap());
         bench
     }
 
@@ -209,6 +212,27 @@ async fn where_nobody_is_at_the_servers_port_the_client_hears_so_at_once() {
 }
 
 #[tokio::test]
+async fn of_queries_one_after_another_each_hears_that_nobody_is_at_the_servers_port() {
+    let gone = local().await.local_addr().unwrap();
+    let bench = Bench::start(gone);
+    for _ in 0..20 {
+        let client = bench.client().await;
+        // As libc asks: for both families at once.
+        for name in ["a.example.org.", "b.example.org."] {
+            client.send(&query(name)).await.unwrap();
+        }
+        let mut refused = Vec::new();
+        for _ in 0..2 {
+            let answer = Message::from_vec(&heard(&client).await).unwrap();
+            assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+            refused.push(answer.queries[0].name().to_ascii());
+        }
+        refused.sort();
+        assert_eq!(refused, ["a.example.org.", "b.example.org."]);
+    }
+}
+
+#[tokio::test]
 async fn while_the_tunnel_is_away_cluster_names_fail_at_once_and_others_do_not() {
     let server = local().await;
     let bench = Bench::start(server.local_addr().unwrap());
@@ -226,13 +250,18 @@ async fn while_the_tunnel_is_away_cluster_names_fail_at_once_and_others_do_not()
 
 /// Answers each query with this, and with an address where it is no error.
 async fn outside(server: UdpSocket, code: ResponseCode) {
+    outside_of(server, code, |record_type| record_type == RecordType::A).await;
+}
+
+/// As [`outside`], with an address for questions of some types alone.
+async fn outside_of(server: UdpSocket, code: ResponseCode, has: impl Fn(RecordType) -> bool) {
     let mut buffer = [0; 512];
     loop {
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let mut answer = Message::from_vec(&buffer[..length]).unwrap();
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.response_code = code;
-        if code == ResponseCode::NoError {
+        if code == ResponseCode::NoError && has(answer.queries[0].query_type()) {
             let name: Name = answer.queries[0].name().clone();
             let data = RData::A(Ipv4Addr::new(198, 51, 100, 7).into());
             answer.add_answer(Record::from_rdata(name, 60, data));
@@ -259,6 +288,68 @@ async fn a_name_and_its_namespace_alone_mean_the_outside_where_it_has_such_a_nam
     }
 }
 
+fn ask_for(name: &str, record_type: RecordType) -> Vec<u8> {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(name.parse().unwrap(), record_type));
+    message.to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn a_bare_name_is_the_outsides_where_it_leads_anywhere_there_and_the_services_else() {
+    use ResponseCode::{NXDomain, NoError};
+    let everything = |_| true;
+    let v4 = |it| it == RecordType::A;
+    let nothing = |_| false;
+    for (code, has, asked, expected) in [
+        (
+            NXDomain,
+            everything as fn(_) -> _,
+            RecordType::A,
+            "10.96.0.7",
+        ),
+        (NoError, v4 as fn(_) -> _, RecordType::A, "198.51.100.7"),
+        // As top-level domains are.
+        (NoError, nothing as fn(_) -> _, RecordType::A, "10.96.0.7"),
+        // The other half of the name is the outside's.
+        (NoError, v4 as fn(_) -> _, RecordType::AAAA, ""),
+    ] {
+        let server = local().await;
+        let bench = Bench::start(server.local_addr().unwrap());
+        let zone = Zone::new("cluster.local").unwrap();
+        bench
+            .handle
+            .set_zone(zone.with_search(vec!["dev".to_owned()]));
+        let server = tokio::spawn(outside_of(server, code, has));
+        let said = bench.ask(&ask_for("shopify.", asked)).await;
+        let said = Message::from_vec(&said).unwrap();
+        let data: Vec<_> = said.answers.iter().map(|it| it.data.to_string()).collect();
+        assert_eq!(data.join(" "), expected, "{code} {asked}");
+        assert_eq!(said.metadata.response_code, NoError, "{code} {asked}");
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn localhost_and_bare_names_of_nobody_go_to_the_server_as_they_are() {
+    let server = local().await;
+    let bench = Bench::start(server.local_addr().unwrap());
+    let zone = Zone::new("cluster.local").unwrap();
+    bench
+        .handle
+        .set_zone(zone.with_search(vec!["dev".to_owned()]));
+    for name in ["localhost.", "printer."] {
+        let client = bench.client().await;
+        let sent = query(name);
+        client.send(&sent).await.unwrap();
+        let mut buffer = [0; 512];
+        let receiving = server.recv_from(&mut buffer);
+        let (length, from) = timeout(PATIENCE, receiving).await.unwrap().unwrap();
+        assert_eq!(&buffer[..length], sent, "{name}");
+        server.send_to(b"as ever", from).await.unwrap();
+        assert_eq!(heard(&client).await, b"as ever");
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_the_user_leads_to_a_service_is_the_services_though_it_looks_like_one_with_its_namespace()
  {
@@ -276,6 +367,28 @@ async fn a_name_that_the_user_leads_to_a_service_is_the_services_though_it_looks
     let answer = Message::from_vec(&bench.ask(&query("dns.com.")).await).unwrap();
     assert_eq!(answer.answers[0].data.to_string(), "10.96.0.7");
     silence(&server).await;
+}
+
+#[tokio::test]
+async fn sockets_that_are_served_no_longer_are_closed() {
+    let server = local().await;
+    let mut bench = Bench::start(server.local_addr().unwrap());
+    let mut connection = TcpStream::connect(bench.tcp).await.unwrap();
+    send_tcp(&mut connection, &query("shopify.dev.svc.")).await;
+    heard_tcp(&mut connection).await;
+    drop(bench.serving.take());
+    let end = timeout(PATIENCE, connection.read(&mut [0; 16])).await;
+    assert!(matches!(end.unwrap(), Ok(0) | Err(_)));
+    let refused = async {
+        while TcpStream::connect(bench.tcp).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let client = bench.client().await;
+        while client.send(&query("shopify.dev.svc.")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ mod domains;
 
 use super::*;
 use crate::catalog::mirror::Mirror;
-use crate::catalog::samples::{cluster_ip, endpoint, external, headless, port};
+use crate::catalog::samples::{cluster_ip, endpoint, external, headless, key, port};
 use crate::catalog::{Protocol, Service, Snapshot};
+use crate::dns::{CustomDomain, DomainTable, SharedDomains};
 
 fn services() -> Vec<Service> {
     let mut echo = cluster_ip(
@@ -199,6 +200,53 @@ fn what_is_not_ours_is_left_alone() {
         asked(&view(), &zone(), "shopify.dev.", A),
         "ok shopify.dev. A 10.96.0.10"
     );
+}
+
+#[test]
+fn bare_names_are_services_of_the_namespaces_that_are_searched_in_their_order() {
+    let bare = |namespaces: &[&str], name: &str| {
+        let namespaces = namespaces.iter().map(|it| (*it).to_owned()).collect();
+        asked(&view(), &zone().with_search(namespaces), name, A)
+    };
+    assert_eq!(bare(&[], "echo."), "elsewhere");
+    assert_eq!(bare(&["shop"], "Echo."), "ok Echo. A 10.96.0.8");
+    assert_eq!(bare(&["default", "shop"], "echo."), "ok echo. A 10.96.0.7");
+    assert_eq!(
+        bare(&["dev", "shop", "default"], "echo."),
+        "ok echo. A 10.96.0.8"
+    );
+    for name in ["stranger.", "default.", "localhost.", ".", "www.echo."] {
+        assert_eq!(bare(&["shop", "default"], name), "elsewhere", "{name}");
+    }
+    assert_eq!(
+        asked(
+            &view(),
+            &zone().with_search(vec!["dev".into()]),
+            "shopify.",
+            AAAA
+        ),
+        "nodata"
+    );
+    // Below the cluster's own domain nothing is anybody else's.
+    let echo = Zone::new("echo").unwrap().with_search(vec!["shop".into()]);
+    assert_eq!(asked(&view(), &echo, "echo.", A), "elsewhere");
+}
+
+#[test]
+fn a_bare_name_that_the_user_leads_elsewhere_is_not_searched_for() {
+    let domains = SharedDomains::default();
+    let custom = CustomDomain {
+        domain: "echo".parse().unwrap(),
+        service: key("dev", "shopify"),
+        port: None,
+    };
+    domains.set(DomainTable::new(vec![custom], vec![]));
+    let zone = zone()
+        .with_search(vec!["shop".into()])
+        .with_domains(domains);
+    assert_eq!(asked(&view(), &zone, "echo.", A), "ok echo. A 10.96.0.10");
+    let name = |text| Name::from_ascii(text).unwrap();
+    assert!(!zone.is_short(&name("echo.")) && zone.is_short(&name("other.")));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Names that may be the cluster's or the outside's: `name.namespace`, as it was typed.
+//! Names that may be the cluster's or the outside's: `name.namespace`, or `name`, as it was typed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use tokio::time::timeout;
 
@@ -41,11 +41,43 @@ impl Shared {
             return Whose::Unknown;
         }
         match timeout(WITHIN, self.forwarder.ask(upstream, query)).await {
-            Ok(Ok(outside)) if outside.metadata.response_code != ResponseCode::NXDomain => {
-                Whose::Outside(outside)
+            Ok(Ok(outside)) if outside.metadata.response_code == ResponseCode::NXDomain => {
+                Whose::Ours
             }
+            // Top-level domains are there, and lead nowhere: `app` and `shop` are such.
+            Ok(Ok(outside))
+                if is_empty(&outside)
+                    && self.zone().is_bare(name)
+                    && !self.leads_outside(name, upstream).await =>
+            {
+                Whose::Ours
+            }
+            Ok(Ok(outside)) => Whose::Outside(outside),
             Ok(Err(ForwardError::Busy)) => Whose::Unknown,
-            Ok(Ok(_) | Err(_)) | Err(_) => Whose::Ours,
+            Ok(Err(_)) | Err(_) => Whose::Ours,
         }
     }
+
+    /// Whether the outside has an address of either family for a name: half of a name must not be the cluster's.
+    async fn leads_outside(&self, name: &Name, upstream: &[SocketAddr]) -> bool {
+        for family in [RecordType::A, RecordType::AAAA] {
+            let mut question = Message::new(0, MessageType::Query, OpCode::Query);
+            question.metadata.recursion_desired = true;
+            question.add_query(Query::query(name.clone(), family));
+            let Ok(question) = question.to_vec() else {
+                continue;
+            };
+            if let Ok(Ok(said)) = timeout(WITHIN, self.forwarder.ask(upstream, &question)).await
+                && !said.answers.is_empty()
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether a server knows the name, and has nothing of what was asked.
+fn is_empty(said: &Message) -> bool {
+    said.metadata.response_code == ResponseCode::NoError && said.answers.is_empty()
 }

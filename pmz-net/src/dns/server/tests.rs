@@ -28,10 +28,10 @@ struct Bench {
 
 impl Bench {
     fn start(upstream: Vec<SocketAddr>) -> Self {
-        Self::with(upstream, vec![])
+        Self::with(upstream, Clients::Anybody)
     }
 
-    fn with(upstream: Vec<SocketAddr>, clients: Vec<IpNet>) -> Self {
+    fn with(upstream: Vec<SocketAddr>, clients: Clients) -> Self {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
@@ -390,6 +390,22 @@ async fn we_never_ask_ourselves() {
         let reply = Message::from_vec(&buffer[..length]).unwrap();
         assert_eq!(reply.metadata.response_code, expected);
         own.take();
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_refused() {
+    let networks = |net: &str| Clients::Networks(vec![net.parse().unwrap()]);
+    for (clients, code) in [
+        (networks("10.64.0.0/16"), ResponseCode::Refused),
+        (networks("127.0.0.0/8"), ResponseCode::NoError),
+        (Clients::Machine, ResponseCode::NoError),
+    ] {
+        let bench = Bench::with(vec![], clients);
+        let question = query("echo.default.svc.", RecordType::A);
+        for reply in [bench.udp(&question).await, bench.tcp(&question).await] {
+            assert_eq!(reply.metadata.response_code, code);
+        }
     }
 }
 

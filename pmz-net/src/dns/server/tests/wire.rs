@@ -229,7 +229,10 @@ async fn strangers_are_refused() {
         ("127.0.0.0/8", ResponseCode::NoError),
     ] {
         let upstream = Upstream::start(Manner::Answer).await;
-        let bench = Bench::with(vec![upstream.address], vec![clients.parse().unwrap()]);
+        let bench = Bench::with(
+            vec![upstream.address],
+            Clients::Networks(vec![clients.parse().unwrap()]),
+        );
         let outside = query("example.org.", RecordType::A);
         for question in [&question, &outside] {
             for reply in [bench.udp(question).await, bench.tcp(question).await] {
@@ -248,7 +251,7 @@ async fn clients_of_one_family_do_not_open_the_server_to_the_other() {
     let config = DnsConfig {
         zone: Zone::new("cluster.local").unwrap(),
         upstream: vec![],
-        clients: vec!["127.0.0.0/8".parse().unwrap()],
+        clients: Clients::Networks(vec!["127.0.0.0/8".parse().unwrap()]),
     };
     let _handle = DnsServer::start(vec![socket], vec![], bench.mirror.clone(), config).unwrap();
     let client = tokio::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).await;
@@ -264,7 +267,10 @@ async fn clients_of_one_family_do_not_open_the_server_to_the_other() {
 
 #[tokio::test]
 async fn two_servers_that_refuse_each_other_do_not_go_on_with_it() {
-    let bench = Bench::with(vec![], vec!["10.64.0.0/16".parse().unwrap()]);
+    let bench = Bench::with(
+        vec![],
+        Clients::Networks(vec!["10.64.0.0/16".parse().unwrap()]),
+    );
     let client = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let client = client.unwrap();
     client.connect(bench.udp).await.unwrap();
