@@ -2,6 +2,7 @@
 //! interface: whoever is on the same network could have names of the cluster from it, and use it to ask others.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -105,7 +106,7 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
 }
 
-/// Whether an interface is a bridge without a port that leads out of the machine: such a port is a device of hardware.
+/// Whether an interface is a bridge without a port that leads out of the machine.
 fn is_inner_bridge(interface: &Path) -> bool {
     if !interface.join("bridge").is_dir() {
         return false;
@@ -115,12 +116,21 @@ fn is_inner_bridge(interface: &Path) -> bool {
     };
     let mut ports = ports.map_while(Result::ok);
     // Each is a link to the bridge's view of the port; the port itself stands beside the bridge.
-    !ports.any(|port| {
-        interface
-            .with_file_name(port.file_name())
-            .join("device")
-            .exists()
-    })
+    !ports.any(|port| leads_out(&interface.with_file_name(port.file_name())))
+}
+
+/// Whether there may be another machine at a bridge's port. At a veth's or a tap device's other end there is a container,
+/// a virtual machine or a program. All others are hardware, lie over another interface, or are of a kind with a name (bond,
+/// vlan, vxlan).
+fn leads_out(port: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(port) else {
+        return true;
+    };
+    let mut entries = entries.map_while(Result::ok).map(|entry| entry.file_name());
+    let is_over =
+        |name: OsString| name == "device" || name.as_encoded_bytes().starts_with(b"lower_");
+    let kind = fs::read_to_string(port.join("uevent"));
+    kind.is_ok_and(|kind| kind.contains("DEVTYPE=")) || entries.any(is_over)
 }
 
 #[cfg(test)]
@@ -155,22 +165,44 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_is_within_the_machine_as_long_as_no_hardware_is_its_port() {
+    fn a_bridge_is_within_the_machine_as_long_as_no_port_leads_to_another_one() {
         let root = std::env::temp_dir().join(format!("pmz-bridges-{}", std::process::id()));
         let make = |path: &str| fs::create_dir_all(root.join(path)).unwrap();
-        make("docker0/bridge");
-        make("docker0/brif/veth1");
-        make("veth1");
-        make("empty0/bridge");
-        make("empty0/brif");
-        make("br0/bridge");
-        make("br0/brif/veth2");
-        make("br0/brif/eno1");
-        make("veth2");
-        make("eno1/device");
-        let within = |name: &str| is_inner_bridge(&root.join(name));
-        let found = ["docker0", "empty0", "br0", "eno1", "veth1", "gone"].map(within);
+        for (port, more) in [
+            ("veth", "statistics"),
+            ("tap", "statistics"),
+            ("eno1", "device"),
+            ("macvlan", "lower_eno1"),
+            ("vxlan", "statistics"),
+        ] {
+            make(&format!("{port}/{more}"));
+            let kind = match port {
+                "vxlan" => "DEVTYPE=vxlan\n",
+                _ => "",
+            };
+            let uevent = format!("{kind}INTERFACE={port}\nIFINDEX=7\n");
+            fs::write(root.join(port).join("uevent"), uevent).unwrap();
+            make(&format!("to-{port}/bridge"));
+            make(&format!("to-{port}/brif/{port}"));
+            make(&format!("to-{port}/brif/veth"));
+        }
+        make("empty/bridge");
+        make("empty/brif");
+        make("gone/bridge");
+        make("gone/brif/gone0");
+        let within = |name: &&str| is_inner_bridge(&root.join(name));
+        let bridges = [
+            "to-veth",
+            "to-tap",
+            "empty",
+            "to-eno1",
+            "to-macvlan",
+            "to-vxlan",
+            "gone",
+            "veth",
+        ];
+        let inner: Vec<&str> = bridges.into_iter().filter(within).collect();
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, [true, true, false, false, false, false]);
+        assert_eq!(inner, ["to-veth", "to-tap", "empty"]);
     }
 }
