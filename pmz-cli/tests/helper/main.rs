@@ -319,10 +319,21 @@ fn connections_from_the_tunnels_addresses_are_ended_and_no_others() {
                 _ => to,
             };
             let at = SocketAddr::new(to, listener.local_addr().unwrap().port());
-            let socket =
-                Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP)).unwrap();
-            socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-            socket.connect(&at.into()).unwrap();
+            // Routes of IPv6 may go and come once more, when the kernel hears that the TUN has a carrier.
+            let socket = loop {
+                let socket =
+                    Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))
+                        .unwrap();
+                socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+                match socket.connect(&at.into()) {
+                    Ok(()) => break socket,
+                    Err(error) if error.kind() != ErrorKind::NetworkUnreachable => {
+                        panic!("{error}")
+                    }
+                    Err(error) => assert!(Instant::now() < limit, "{from} to {at}: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
             socket
                 .set_read_timeout(Some(Duration::from_secs(1)))
                 .unwrap();
