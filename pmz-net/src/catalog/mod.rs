@@ -8,7 +8,7 @@ pub mod builder;
 pub mod feed;
 pub mod mirror;
 mod model;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod samples;
 mod shared;
 

@@ -1,4 +1,8 @@
 //! Services for tests.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: a failed unwrap is a failed test"
+)]
 
 use super::model::{Endpoint, Port, Protocol, Service, ServiceKey, ServiceKind};
 

@@ -24,6 +24,8 @@ mod reverse;
 mod server;
 mod services;
 mod translate;
+#[cfg(any(test, fuzzing))]
+mod trial;
 mod zone;
 
 pub use captured::{CapturedQueries, Servers};
@@ -36,4 +38,6 @@ pub use port::{PortRef, PortRefError};
 pub use resolve::{Answer, resolve};
 pub use server::{Clients, DnsConfig, DnsHandle, DnsServer};
 pub use translate::Translate;
+#[cfg(fuzzing)]
+pub use trial::try_message;
 pub use zone::{Zone, ZoneError};
