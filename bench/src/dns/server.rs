@@ -135,11 +135,13 @@ fn serve(way: Way, services: u32) -> Result<(DnsHandle, SocketAddr)> {
             let address = udp.local_addr()?;
             let sockets = vec![OwnedFd::from(udp), OwnedFd::from(tcp)];
             let handle = DnsServer::start(vec![], vec![], mirror, config)?;
-            handle.serve_captured(CapturedQueries {
+            let captured = handle.serve_captured(CapturedQueries {
                 sockets: CaptureSockets::from_descriptors(sockets).context("two sockets")?,
                 slots: Slots::new(None),
                 servers: Arc::new(Other(other_address)),
             })?;
+            // They are served for as long as the server is.
+            captured.disarm();
             Ok((handle, address))
         }
     }
