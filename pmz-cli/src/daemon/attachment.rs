@@ -13,11 +13,11 @@ use pmz_net::session::Welcome;
 use pmz_net::steer::{PrefixKind, SteeredPrefix};
 
 use super::board::Board;
+use super::choices::EbpfChoice;
+use super::connect_error::ConnectError;
 use super::diverting::Diverting;
 use super::lookup::NoAddress;
-use super::names::Names;
-use super::options::EbpfChoice;
-use super::run::ConnectError;
+use super::names::{NameWants, Names};
 use super::status::DnsStatus;
 use super::steering::Steering;
 use super::wants::Wants;
@@ -30,6 +30,7 @@ pub(super) struct Attachment {
     helper: HelperClient,
     mirror: SharedMirror,
     wants: Wants,
+    name_wants: NameWants,
     diverting: Arc<Diverting>,
     state: tokio::sync::Mutex<State>,
     shown: parking_lot::Mutex<Shown>,
@@ -64,12 +65,18 @@ pub(super) struct Shown {
 
 impl Attachment {
     /// Nothing yet.
-    pub(super) fn new(helper: HelperClient, mirror: SharedMirror, wants: Wants) -> Self {
+    pub(super) fn new(
+        helper: HelperClient,
+        mirror: SharedMirror,
+        wants: Wants,
+        name_wants: NameWants,
+    ) -> Self {
         Self {
             diverting: Arc::new(Diverting::new(helper.clone())),
             helper,
             mirror,
             wants,
+            name_wants,
             state: tokio::sync::Mutex::default(),
             shown: parking_lot::Mutex::default(),
         }
@@ -272,7 +279,7 @@ impl Attachment {
             .serve(
                 &self.helper,
                 &self.mirror,
-                &self.wants,
+                &self.name_wants,
                 welcome,
                 reverse,
                 translate,

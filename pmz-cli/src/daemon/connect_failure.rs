@@ -1,7 +1,8 @@
 //! What a connection that is not made tells the user.
 
-use super::options::{CarrierChoice, UpOptions};
-use super::run::ConnectError;
+use super::choices::CarrierChoice;
+use super::connect_error::ConnectError;
+use super::options::UpOptions;
 use super::running::Running;
 use crate::cluster::ClusterError;
 use crate::failure::{ExitCode, Failure};

@@ -18,15 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
+use super::choices::{CarrierChoice, EbpfChoice};
+use super::connect_error::ConnectError;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
 use super::guarding;
-use super::names::DnsChoice;
-use super::options::{CarrierChoice, EbpfChoice, UpOptions};
+use super::names::{DnsChoice, NameWants};
+use super::options::UpOptions;
 use super::outside::OutsideName;
 use super::proof::prove;
 use super::report;
-use super::run::{ConnectContext, ConnectError, Connector, Session};
+use super::run::{ConnectContext, Connector, Session};
 use super::running::{Progress, Running, reporter};
 use super::status::{Status, SteeringStatus};
 use super::steering::Steering;
@@ -163,10 +165,13 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
     board.done(format!("{} {}", welcome.agent, welcome.version));
 
     let mirror = SharedMirror::new();
-    let mut wants = Wants::new(options, cluster.server());
-    wants.dns = dns;
-    wants.search = search;
-    let attachment = Attachment::new(helper.clone(), mirror.clone(), wants);
+    let wants = Wants::new(options, cluster.server());
+    let names = NameWants {
+        dns,
+        ebpf: options.ebpf,
+        search,
+    };
+    let attachment = Attachment::new(helper.clone(), mirror.clone(), wants, names);
     let attachment = Arc::new(attachment.with_domains(domains.shared()));
     board.step("comparing networks");
     let found = attachment.check(&welcome).await?;

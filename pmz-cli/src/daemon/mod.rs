@@ -2,6 +2,8 @@
 
 mod attachment;
 mod board;
+mod choices;
+mod connect_error;
 mod connect_failure;
 mod connector;
 mod control;
@@ -26,14 +28,16 @@ mod traffic;
 mod wants;
 
 pub use board::{Board, Phase, Step, View, Watch};
+pub use choices::{CarrierChoice, EbpfChoice, OverlapChoice, SteerChoice};
+pub use connect_error::ConnectError;
 pub use connector::ClusterConnector;
 pub use control::{Ask, ControlClient, Tell};
 pub use dial::{ClusterDial, HelperTuner};
 pub use domains::{AddDomain, DomainTold, Domains, RemoveDomain};
 pub(crate) use log::filter as log_filter;
 pub use names::{DnsChoice, SearchWish};
-pub use options::{CarrierChoice, EbpfChoice, OverlapChoice, RunAs, SteerChoice, UpOptions};
-pub use run::{ConnectContext, ConnectError, Connector, Session, run};
+pub use options::{RunAs, UpOptions};
+pub use run::{ConnectContext, Connector, Session, run};
 pub use status::{
     AgentStatus, CarrierKind, CarrierStatus, DnsStatus, Fault, GuardStatus, State, Status,
     SteeringStatus, Traffic,

@@ -4,6 +4,7 @@ mod caught;
 mod choice;
 mod linked;
 mod search;
+mod server;
 mod way;
 
 use std::net::IpAddr;
@@ -15,16 +16,29 @@ use pmz_net::catalog::SharedMirror;
 use pmz_net::dns::{Clients, DnsConfig, DnsHandle, DnsServer, SharedDomains, Translate, Zone};
 use pmz_net::session::Welcome;
 
+use super::choices::EbpfChoice;
+use super::connect_error::ConnectError;
 use super::lookup::{self, NoAddress};
-use super::run::ConnectError;
 use super::status::DnsStatus;
-use super::wants::Wants;
+use crate::domains::KubeName;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::HelperClient;
-use way::{Server, Way, Ways};
+use server::Server;
+use way::{Way, Ways};
 
 pub use choice::DnsChoice;
 pub use search::SearchWish;
+
+/// What the user wants of names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NameWants {
+    /// How queries reach us.
+    pub(super) dns: DnsChoice,
+    /// Whether programs may catch them.
+    pub(super) ebpf: EbpfChoice,
+    /// Namespaces whose services are found by their bare names.
+    pub(super) search: Vec<KubeName>,
+}
 
 /// The name server, while there is one.
 #[derive(Default)]
@@ -103,7 +117,7 @@ impl Names {
         &mut self,
         helper: &HelperClient,
         mirror: &SharedMirror,
-        wants: &Wants,
+        wants: &NameWants,
         welcome: &Welcome,
         reverse: Vec<IpNet>,
         translate: Option<Arc<dyn Translate>>,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::board::Board;
-use super::run::ConnectError;
+use super::connect_error::ConnectError;
 use super::running::Running;
 use crate::failure::{ExitCode, Failure, capital};
 

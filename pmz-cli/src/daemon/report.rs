@@ -7,7 +7,7 @@ use pmz_net::carrier::choice::{Carrier, PathReport};
 use pmz_net::guard::GuardReport;
 use serde_json::Value;
 
-use super::options::CarrierChoice;
+use super::choices::CarrierChoice;
 use super::running::Running;
 use super::status::{AgentStatus, CarrierKind, CarrierStatus, Status, SteeringStatus, Traffic};
 use crate::session::CarrierState;

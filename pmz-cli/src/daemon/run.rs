@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Phase};
+use super::connect_error::ConnectError;
 use super::control::{Control, StatusRequest};
 use super::domains::Domains;
 use super::options::UpOptions;
 use super::status::Status;
 use super::traffic::TrafficSource;
-use crate::cluster::ClusterError;
 use crate::failure::{ExitCode, Failure};
-use crate::helper::{HelperClient, HelperError};
+use crate::helper::HelperClient;
 
 /// A whole attempt; each of its waits has a limit of its own, which is shorter.
 const CONNECT_WITHIN: Duration = Duration::from_secs(90);
@@ -67,42 +67,6 @@ pub trait Session: Send {
 
     /// Says goodbye and ends.
     fn close(self) -> impl Future<Output = ()> + Send;
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectError {
-    /// For the user.
-    pub failure: Failure,
-    /// Whether trying again may work with nothing changed. A session that was lost is tried again whatever
-    /// the cause, only more slowly where this is false.
-    pub transient: bool,
-}
-
-impl From<Failure> for ConnectError {
-    /// A failure that trying again won't mend.
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            transient: false,
-        }
-    }
-}
-
-impl From<HelperError> for ConnectError {
-    fn from(error: HelperError) -> Self {
-        Failure::from(error).into()
-    }
-}
-
-impl From<ClusterError> for ConnectError {
-    fn from(error: ClusterError) -> Self {
-        let transient = error.is_transient();
-        Self {
-            failure: error.into(),
-            transient,
-        }
-    }
 }
 
 enum End {

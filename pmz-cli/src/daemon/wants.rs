@@ -10,9 +10,8 @@ use pmz_net::route::{
 };
 use pmz_net::session::Networks;
 
-use super::names::DnsChoice;
-use super::options::{EbpfChoice, UpOptions};
-use crate::domains::KubeName;
+use super::choices::EbpfChoice;
+use super::options::UpOptions;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::Claim;
 
@@ -29,9 +28,6 @@ pub(super) struct Wants {
     include: Vec<IpNet>,
     exclude: Vec<IpNet>,
     pub(super) ebpf: EbpfChoice,
-    pub(super) dns: DnsChoice,
-    /// Namespaces whose services have bare names.
-    pub(super) search: Vec<KubeName>,
     /// URL of the API server.
     pub(super) server: String,
 }
@@ -50,8 +46,6 @@ impl Wants {
             include: options.include.clone(),
             exclude: options.exclude.clone(),
             ebpf: options.ebpf,
-            dns: options.dns.unwrap_or_default(),
-            search: Vec::new(),
             server: server.to_owned(),
         }
     }
@@ -198,8 +192,6 @@ pub(super) mod tests {
             include: nets(include),
             exclude: nets(exclude),
             ebpf: EbpfChoice::Auto,
-            dns: DnsChoice::Auto,
-            search: Vec::new(),
             server: "https://api.example:6443".to_owned(),
         }
     }

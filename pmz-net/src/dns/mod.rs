@@ -23,13 +23,13 @@ mod resolve;
 mod reverse;
 mod server;
 mod services;
+mod table;
 mod translate;
 #[cfg(any(test, fuzzing))]
 mod trial;
 mod zone;
 
 pub use captured::{CapturedQueries, Servers};
-pub use custom::{CustomDomain, DomainTable, SharedDomains};
 pub use domain::{Domain, DomainError};
 /// Domain names of DNS, as [`Domain`] and [`DomainTable`] have them.
 pub use hickory_proto::rr::Name;
@@ -37,6 +37,7 @@ pub use name::reverse_zones;
 pub use port::{PortRef, PortRefError};
 pub use resolve::{Answer, resolve};
 pub use server::{Clients, DnsConfig, DnsHandle, DnsServer};
+pub use table::{CustomDomain, DomainTable, SharedDomains};
 pub use translate::Translate;
 #[cfg(fuzzing)]
 pub use trial::try_message;

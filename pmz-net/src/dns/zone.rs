@@ -8,8 +8,8 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use ipnet::IpNet;
 
-use super::custom::{SharedDomains, is_led};
 use super::name::{labels, reverse_ancestor};
+use super::table::SharedDomains;
 use super::translate::Translate;
 
 /// How long, in seconds, resolvers may keep our answers: endpoints come and go.
@@ -193,7 +193,8 @@ impl Zone {
     /// Whether a name has a form that outside names have as well, `name.namespace` or `name`, and the user has not led it
     /// elsewhere.
     pub(super) fn is_short(&self, name: &Name) -> bool {
-        matches!(self.place(name), Place::Short { .. } | Place::Bare { .. }) && !is_led(self, name)
+        matches!(self.place(name), Place::Short { .. } | Place::Bare { .. })
+            && !self.domains.get().leads(name)
     }
 
     /// Whether it is `name` alone.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::clash::{Clash, Fate, Obstacle, Overlap};
-use super::plan::Wanted;
 use super::prefix::overlap;
 use super::survey::{RouteKind, Survey};
 use super::tables::MAIN;
+use super::wanted::Wanted;
 
 /// Devices that are diverted from in one plan; more are a sign that something is wrong.
 const MAX_DEVICES: usize = 16;
@@ -109,10 +109,11 @@ fn is_on_link(clash: &Clash, table: u32, device: &str, survey: &Survey) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Kind, OverlapPolicy, PlanError, Wishes, plan};
+    use super::super::plan::{OverlapPolicy, PlanError, Wishes, plan};
     use super::super::rule::{Rule, RuleAction};
     use super::super::survey::ExistingRoute;
     use super::super::survey::tests::{device_route, survey};
+    use super::super::wanted::Kind;
     use super::*;
 
     const SERVICES: &str = "10.96.0.0/16";

@@ -17,16 +17,16 @@ mod survey;
 mod surveyor;
 mod tables;
 mod walk;
+mod wanted;
 
 pub use clash::{Clash, Fate, Obstacle, Overlap};
 pub use connections::abort_connections;
 pub use diversion::{Diverted, SteerPolicy};
 pub use netlink::{Netlink, RouteError};
-pub use plan::{
-    Found, Kind, MAX_ROUTES, OverlapPolicy, Plan, PlanError, Subject, Wanted, Wishes, plan,
-};
+pub use plan::{Found, MAX_ROUTES, OverlapPolicy, Plan, PlanError, Subject, Wishes, plan};
 pub use pool::{BadPool, Pool, PoolWish};
 pub use prefix::{BadPrefix, cut, is_everything, is_vast, outermost, parse_prefix};
 pub use rule::{Rule, RuleAction};
 pub use survey::{ExistingRoute, Hop, Lookup, OwnAddress, RouteKind, Survey};
 pub use walk::clashes;
+pub use wanted::{Kind, Wanted};

@@ -11,32 +11,12 @@ use super::pool::{Pool, PoolWish};
 use super::prefix::{cut, is_vast, never_meant, outermost};
 use super::survey::Survey;
 use super::walk::clashes;
+use super::wanted::{Kind, Wanted};
 
 /// Routes that a plan may have: what is cut out of prefixes multiplies them.
 pub const MAX_ROUTES: usize = 512;
 /// Clashes that are told; the others are counted.
 const MAX_TOLD: usize = 16;
-
-/// What a prefix is wanted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// ClusterIPs.
-    Services,
-    /// Pods' own addresses.
-    Pods,
-    /// What the user has added. No name leads there, so that virtual addresses would help nobody.
-    Included,
-}
-
-/// A prefix that is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Which.
-    pub net: IpNet,
-    /// What for.
-    pub kind: Kind,
-}
 
 /// What to do where prefixes overlap with what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

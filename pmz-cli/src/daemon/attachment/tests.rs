@@ -32,7 +32,7 @@ fn play(wants: Wants, plan: fn(&Wishes) -> Plan) -> Played {
     });
     let helper = HelperClient::new(ours).unwrap();
     Played {
-        attachment: Attachment::new(helper, SharedMirror::new(), wants),
+        attachment: Attachment::new(helper, SharedMirror::new(), wants, NameWants::default()),
         asked,
     }
 }

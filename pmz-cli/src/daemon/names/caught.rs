@@ -7,7 +7,7 @@ use pmz_net::capture::{CaptureSockets, Slot, Slots};
 use pmz_net::dns::{CapturedQueries, Servers};
 use tokio_util::sync::DropGuard;
 
-use super::way::{NoWay, Server};
+use super::server::{NoWay, Server};
 use crate::failure::{ExitCode, Failure};
 use crate::helper::{Caught, HelperClient};
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::way::{Server, upstream};
+use super::server::{Server, upstream};
 use crate::helper::{HelperClient, HelperError, MAX_DOMAINS, nameservers_of};
 
 /// The name servers that systemd-resolved knows, all links' and its own, for programs that would rather ask these

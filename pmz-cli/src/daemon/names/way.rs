@@ -1,20 +1,14 @@
 //! The ways on which queries of this machine's programs reach the name server, and the choice among them.
 
-use std::net::{IpAddr, SocketAddr};
-
-use ipnet::IpNet;
-use pmz_net::dns::{DnsHandle, SharedDomains};
-
 use super::caught::Catching;
 use super::choice::DnsChoice;
 use super::linked::Linked;
-use crate::daemon::options::EbpfChoice;
-use crate::daemon::run::ConnectError;
+use super::server::{NoWay, Server, upstream};
+use crate::daemon::choices::EbpfChoice;
+use crate::daemon::connect_error::ConnectError;
 use crate::domains::KubeName;
 use crate::failure::{ExitCode, Failure};
-use crate::helper::{HelperClient, HelperError, Refusal, machine_nameservers};
-
-const DNS_PORT: u16 = 53;
+use crate::helper::{HelperClient, HelperError, machine_nameservers};
 
 /// A way that there is, at least on some machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,42 +17,6 @@ enum Mechanism {
     Ebpf,
     ResolvConf,
     Nothing,
-}
-
-/// Why a way is not taken.
-#[derive(Debug)]
-pub(super) enum NoWay {
-    /// This machine does not have it, for this reason.
-    Impossible(String),
-    /// Something is wrong that no other way mends.
-    Broken(ConnectError),
-}
-
-impl From<HelperError> for NoWay {
-    fn from(error: HelperError) -> Self {
-        match error {
-            HelperError::Refused(Refusal::NoEbpf { why } | Refusal::NoResolved { why }) => {
-                Self::Impossible(why)
-            }
-            error => Self::Broken(error.into()),
-        }
-    }
-}
-
-/// What queries are led to.
-pub(super) struct Server<'a> {
-    pub(super) helper: &'a HelperClient,
-    pub(super) handle: &'a DnsHandle,
-    /// Its address in the tunnel; the port is 53.
-    pub(super) address: IpAddr,
-    /// The cluster's.
-    pub(super) domain: &'a str,
-    /// Whose reverse names are its own.
-    pub(super) reverse: &'a [IpNet],
-    /// What is put behind names as programs ask for them.
-    pub(super) search: &'a [String],
-    /// What the user has added.
-    pub(super) domains: &'a SharedDomains,
 }
 
 /// A way that is taken. The helper undoes it when it ends.
@@ -277,9 +235,4 @@ async fn edit_resolv_conf(server: &Server<'_>) -> Result<(), HelperError> {
     let previous = helper.edit_resolv_conf(&own, server.search).await?;
     server.handle.set_upstream(upstream(previous.nameservers));
     Ok(())
-}
-
-pub(super) fn upstream(nameservers: Vec<IpAddr>) -> Vec<SocketAddr> {
-    let at = |ip| SocketAddr::new(ip, DNS_PORT);
-    nameservers.into_iter().map(at).collect()
 }

@@ -1,0 +1,53 @@
+//! What queries are led to.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use pmz_net::dns::{DnsHandle, SharedDomains};
+
+use crate::daemon::connect_error::ConnectError;
+use crate::helper::{HelperClient, HelperError, Refusal};
+
+const DNS_PORT: u16 = 53;
+
+/// What queries are led to.
+pub(super) struct Server<'a> {
+    pub(super) helper: &'a HelperClient,
+    pub(super) handle: &'a DnsHandle,
+    /// Its address in the tunnel; the port is 53.
+    pub(super) address: IpAddr,
+    /// The cluster's.
+    pub(super) domain: &'a str,
+    /// Whose reverse names are its own.
+    pub(super) reverse: &'a [IpNet],
+    /// What is put behind names as programs ask for them.
+    pub(super) search: &'a [String],
+    /// What the user has added.
+    pub(super) domains: &'a SharedDomains,
+}
+
+/// Why a way is not taken.
+#[derive(Debug)]
+pub(super) enum NoWay {
+    /// This machine does not have it, for this reason.
+    Impossible(String),
+    /// Something is wrong that no other way mends.
+    Broken(ConnectError),
+}
+
+impl From<HelperError> for NoWay {
+    fn from(error: HelperError) -> Self {
+        match error {
+            HelperError::Refused(Refusal::NoEbpf { why } | Refusal::NoResolved { why }) => {
+                Self::Impossible(why)
+            }
+            error => Self::Broken(error.into()),
+        }
+    }
+}
+
+/// Name servers, as they are asked.
+pub(super) fn upstream(nameservers: Vec<IpAddr>) -> Vec<SocketAddr> {
+    let at = |ip| SocketAddr::new(ip, DNS_PORT);
+    nameservers.into_iter().map(at).collect()
+}
