@@ -1,7 +1,7 @@
 //! The daemon's side of the helper.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub struct Tun {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousResolver {
     /// Its nameservers.
-    pub nameservers: Vec<IpAddr>,
+    pub nameservers: Vec<SocketAddr>,
     /// Its search domains.
     pub search: Vec<String>,
 }

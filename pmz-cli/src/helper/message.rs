@@ -1,6 +1,6 @@
 //! What the daemon may ask of the helper, and what it gets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use pmz_net::device::Offloads;
@@ -157,7 +157,7 @@ pub enum Reply {
     /// What resolv.conf said before pmz.
     ResolvConf {
         /// Its nameservers, in order.
-        nameservers: Vec<IpAddr>,
+        nameservers: Vec<SocketAddr>,
         /// Its search domains.
         search: Vec<String>,
     },

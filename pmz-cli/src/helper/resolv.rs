@@ -6,12 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 
 use super::runtime::Paths;
@@ -23,6 +24,7 @@ const MARK: &str =
 
 /// No resolver reads more of such a file.
 const MAX_FILE: u64 = 32 << 10;
+const DNS_PORT: u16 = 53;
 
 /// What was there before, base64: the file need not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,13 +34,13 @@ struct Journal {
     original: Option<String>,
 }
 
-/// The name servers in the machine's resolv.conf; none where it can't be read.
-pub fn machine_nameservers() -> Vec<IpAddr> {
+/// The name servers in the machine's resolv.conf, as they are asked; none where it can't be read.
+pub fn machine_nameservers() -> Vec<SocketAddr> {
     nameservers_of(&Paths::default().resolv_conf)
 }
 
-/// The name servers in a file like resolv.conf; none where it can't be read.
-pub fn nameservers_of(path: &Path) -> Vec<IpAddr> {
+/// The name servers in a file like resolv.conf, as they are asked; none where it can't be read.
+pub fn nameservers_of(path: &Path) -> Vec<SocketAddr> {
     let text = read(path).ok().flatten();
     parse(&text.unwrap_or_default()).nameservers
 }
@@ -64,7 +66,8 @@ pub enum PutBack {
 /// What a resolv.conf says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Resolver {
-    pub(super) nameservers: Vec<IpAddr>,
+    /// With their devices, where addresses are of a link (`fe80::1%eth0`).
+    pub(super) nameservers: Vec<SocketAddr>,
     pub(super) search: Vec<String>,
     options: Vec<String>,
 }
@@ -201,16 +204,27 @@ fn parse(bytes: &[u8]) -> Resolver {
     for line in String::from_utf8_lossy(bytes).lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            // A scope (`fe80::1%eth0`) can't be kept in an address without its device.
-            Some("nameserver") => resolver
-                .nameservers
-                .extend(words.next().and_then(|a| a.parse::<IpAddr>().ok())),
+            Some("nameserver") => resolver.nameservers.extend(words.next().and_then(server)),
             Some("search" | "domain") => resolver.search = words.map(str::to_owned).collect(),
             Some("options") => resolver.options.extend(words.map(str::to_owned)),
             _ => {}
         }
     }
     resolver
+}
+
+/// A name server as it is written, in the calling thread's network namespace; `None` where nobody can be asked there.
+fn server(text: &str) -> Option<SocketAddr> {
+    let Some((address, device)) = text.split_once('%') else {
+        let address: IpAddr = text.parse().ok()?;
+        return Some(SocketAddr::new(address, DNS_PORT));
+    };
+    let scope = device
+        .parse()
+        .ok()
+        .or_else(|| if_nametoindex(device).ok())?;
+    let address = SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope);
+    Some(address.into())
 }
 
 #[cfg(test)]
@@ -243,7 +257,7 @@ mod tests {
     fn an_edit_says_what_was_there_and_keeps_search_and_options() {
         let files = files(Some(OLD));
         let before = edit(&files.conf);
-        assert_eq!(before.nameservers, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(before.nameservers, ["192.0.2.1:53".parse().unwrap()]);
         let now = fs::read_to_string(&files.conf.path).unwrap();
         assert_eq!(
             now,
@@ -307,5 +321,26 @@ mod tests {
                 .is_err()
         );
         assert!(!files.conf.journal.exists());
+    }
+
+    #[test]
+    fn a_name_server_of_a_link_is_asked_on_its_device() {
+        let read = |line: &str| parse(line.as_bytes()).nameservers;
+        let asked: SocketAddr = "[fe80::1%1]:53".parse().unwrap();
+        assert_eq!(read("nameserver fe80::1%lo\n"), [asked]);
+        assert_eq!(read("nameserver fe80::1%1\n"), [asked]);
+        assert_eq!(
+            read("nameserver 2001:db8::1\n"),
+            ["[2001:db8::1]:53".parse().unwrap()]
+        );
+        for nobody in [
+            "fe80::1%no-such-device",
+            "192.0.2.1%lo",
+            "%lo",
+            "fe80::1%",
+            "here",
+        ] {
+            assert_eq!(read(&format!("nameserver {nobody}\n")), [], "{nobody}");
+        }
     }
 }

@@ -480,7 +480,10 @@ fn resolv_conf_leads_to_the_tunnel_until_the_helper_ends() {
             .edit_resolv_conf(&addresses()[..1], &[])
             .await
             .unwrap();
-        assert_eq!(before.nameservers, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            before.nameservers,
+            ["192.0.2.1:53".parse::<SocketAddr>().unwrap()]
+        );
         assert_eq!(before.search, ["corp.example"]);
         let path = bench.paths.resolv_conf.clone();
         let now = fs::read_to_string(&path).unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::server::{Server, upstream};
+use super::server::Server;
 use crate::helper::{HelperClient, HelperError, MAX_DOMAINS, nameservers_of};
 
 /// The name servers that systemd-resolved knows, all links' and its own, for programs that would rather ask these
@@ -142,8 +142,8 @@ fn plain(name: pmz_net::dns::Name) -> String {
 /// Who is asked for what is not ours.
 fn others(own: IpAddr) -> Vec<SocketAddr> {
     let mut servers = nameservers_of(Path::new(SERVERS));
-    servers.retain(|server| *server != own);
-    upstream(servers)
+    servers.retain(|server| server.ip() != own);
+    servers
 }
 
 #[cfg(test)]

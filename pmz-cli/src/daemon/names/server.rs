@@ -1,14 +1,12 @@
 //! What queries are led to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pmz_net::dns::{DnsHandle, SharedDomains};
 
 use crate::daemon::connect_error::ConnectError;
 use crate::helper::{HelperClient, HelperError, Refusal};
-
-const DNS_PORT: u16 = 53;
 
 /// What queries are led to.
 pub(super) struct Server<'a> {
@@ -44,10 +42,4 @@ impl From<HelperError> for NoWay {
             error => Self::Broken(error.into()),
         }
     }
-}
-
-/// Name servers, as they are asked.
-pub(super) fn upstream(nameservers: Vec<IpAddr>) -> Vec<SocketAddr> {
-    let at = |ip| SocketAddr::new(ip, DNS_PORT);
-    nameservers.into_iter().map(at).collect()
 }

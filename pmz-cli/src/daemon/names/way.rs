@@ -3,7 +3,7 @@
 use super::caught::Catching;
 use super::choice::DnsChoice;
 use super::linked::Linked;
-use super::server::{NoWay, Server, upstream};
+use super::server::{NoWay, Server};
 use crate::daemon::choices::EbpfChoice;
 use crate::daemon::connect_error::ConnectError;
 use crate::domains::KubeName;
@@ -140,7 +140,7 @@ impl Mechanism {
             }
             Self::Ebpf => {
                 let catching = Catching::begin(server).await?;
-                server.handle.set_upstream(upstream(machine_nameservers()));
+                server.handle.set_upstream(machine_nameservers());
                 Ok(Way::Caught(catching))
             }
             Self::ResolvConf => {
@@ -148,7 +148,7 @@ impl Mechanism {
                 Ok(Way::ResolvConf)
             }
             Self::Nothing => {
-                server.handle.set_upstream(upstream(machine_nameservers()));
+                server.handle.set_upstream(machine_nameservers());
                 Ok(Way::Nothing)
             }
         }
@@ -211,11 +211,11 @@ impl Way {
         match self {
             Self::Caught(catching) => {
                 catching.serve(server)?;
-                server.handle.set_upstream(upstream(machine_nameservers()));
+                server.handle.set_upstream(machine_nameservers());
             }
             Self::Linked(linked) => *linked = Linked::begin(server).await?,
             Self::ResolvConf => edit_resolv_conf(server).await?,
-            Self::Nothing => server.handle.set_upstream(upstream(machine_nameservers())),
+            Self::Nothing => server.handle.set_upstream(machine_nameservers()),
         }
         Ok(())
     }
@@ -233,6 +233,6 @@ pub(super) fn search(domain: &str, namespaces: &[KubeName]) -> Vec<String> {
 async fn edit_resolv_conf(server: &Server<'_>) -> Result<(), HelperError> {
     let (helper, own) = (server.helper, [server.address]);
     let previous = helper.edit_resolv_conf(&own, server.search).await?;
-    server.handle.set_upstream(upstream(previous.nameservers));
+    server.handle.set_upstream(previous.nameservers);
     Ok(())
 }
