@@ -1,11 +1,12 @@
 //! The name server: sockets, and what stands between them and [`resolve`](super::resolve()).
 
 mod clients;
+mod handle;
 mod inside;
 mod outside;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,6 @@ use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use parking_lot::RwLock;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::ClusterDns;
 use super::forward::{ForwardError, Forwarder};
@@ -28,14 +27,13 @@ use super::zone::Zone;
 use crate::catalog::SharedMirror;
 use clients::Access;
 pub use clients::Clients;
+pub use handle::DnsHandle;
 pub(super) use outside::Whose;
 
 /// How long a TCP connection may say nothing.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Answers that may wait to be written on one TCP connection.
 const TCP_BUFFER: usize = 32;
-/// How long an orderly stop may take.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a server is told; all but `clients` can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -105,62 +103,6 @@ impl DnsServer {
             }
         });
         Ok(DnsHandle { shared, stop, task })
-    }
-}
-
-/// A running server. It stops when this is dropped.
-#[derive(Debug)]
-pub struct DnsHandle {
-    pub(super) shared: Arc<Shared>,
-    pub(super) stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl DnsHandle {
-    /// Changes what is ours: the cluster's prefixes have become known, say.
-    pub fn set_zone(&self, zone: Zone) {
-        *self.shared.zone.write() = Arc::new(zone);
-    }
-
-    /// Changes who is asked for the rest: the machine has joined another network, say.
-    pub fn set_upstream(&self, upstream: Vec<SocketAddr>) {
-        self.shared.set_upstream(upstream);
-    }
-
-    /// The addresses of a name that is ours, as a client is told them; none where it is not.
-    pub async fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        let Ok(name) = Name::from_ascii(name) else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for record_type in [RecordType::A, RecordType::AAAA] {
-            if let Answer::Records { answers, .. } = self.shared.look_up(&name, record_type).await {
-                found.extend(answers.iter().filter_map(|record| record.data.ip_addr()));
-            }
-        }
-        found
-    }
-
-    /// Whether the server still serves.
-    pub fn is_running(&self) -> bool {
-        !self.task.is_finished()
-    }
-
-    /// Stops serving and closes the sockets; they are closed when this returns.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        if tokio::time::timeout(STOP_TIMEOUT, &mut self.task)
-            .await
-            .is_err()
-        {
-            self.task.abort();
-        }
-    }
-}
-
-impl Drop for DnsHandle {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

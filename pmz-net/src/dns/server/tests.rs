@@ -2,7 +2,7 @@
 
 mod any_bytes;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_proto::op::Edns;
@@ -109,7 +109,7 @@ async fn send_tcp(stream: &mut tokio::net::TcpStream, message: &Message) {
 #[tokio::test]
 async fn whoever_runs_the_server_hears_what_clients_are_told() {
     let bench = Bench::start(vec![]);
-    let service: std::net::IpAddr = "10.96.0.7".parse().unwrap();
+    let service: IpAddr = "10.96.0.7".parse().unwrap();
     let found = bench.handle.addresses("echo.default.svc.").await;
     assert_eq!(found, [service]);
     for name in ["www.example.org.", "nobody.default.svc.", "two..dots"] {
