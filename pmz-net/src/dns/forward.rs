@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
@@ -65,6 +66,20 @@ impl Forwarder {
     /// each other in a circle would go on for ever.
     pub(super) fn is_own(&self, source: SocketAddr) -> bool {
         self.under_way.lock().contains(&source)
+    }
+
+    /// Asks for records of a name, as [`Forwarder::ask`] does.
+    pub(super) async fn ask_for(
+        &self,
+        servers: &[SocketAddr],
+        name: &Name,
+        record_type: RecordType,
+    ) -> Result<Message, ForwardError> {
+        let mut question = Message::new(0, MessageType::Query, OpCode::Query);
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(name.clone(), record_type));
+        let question = question.to_vec().map_err(|_| ForwardError::Question)?;
+        self.ask(servers, &question).await
     }
 
     /// Sends the query as it is, but for its id, to one server after the other until one answers. An

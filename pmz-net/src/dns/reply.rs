@@ -66,9 +66,25 @@ impl Reply {
     /// for them, and answers by saying so (RFC 2181, section 9).
     pub(super) fn fit(&mut self, request: &Request) {
         let limit = self.limit(request);
-        if self.fits(request, limit) {
-            return;
+        if !self.fits(request, limit) {
+            self.cut(request, limit);
         }
+    }
+
+    /// The bytes of the answer to that request, cut to what its client can take; `None` where they can't be made.
+    pub(super) fn encode(mut self, request: &Request) -> Option<Vec<u8>> {
+        let limit = self.limit(request);
+        let (info, bytes) = self.write(request, limit)?;
+        if self.is_whole(request, &info) {
+            return Some(bytes);
+        }
+        self.cut(request, limit);
+        let (_, bytes) = self.write(request, limit)?;
+        Some(bytes)
+    }
+
+    /// Of what does not fit.
+    fn cut(&mut self, request: &Request, limit: u16) {
         self.additionals.clear();
         if self.fits(request, limit) {
             return;
@@ -83,13 +99,6 @@ impl Reply {
         }
     }
 
-    /// The bytes of the answer to that request, which [fits](Self::fit); `None` where they can't be made.
-    pub(super) fn encode(mut self, request: &Request) -> Option<Vec<u8>> {
-        self.fit(request);
-        let (_, bytes) = self.write(request, self.limit(request))?;
-        Some(bytes)
-    }
-
     /// How many bytes the client of that request takes.
     fn limit(&self, request: &Request) -> u16 {
         match request.protocol() {
@@ -102,13 +111,17 @@ impl Reply {
     }
 
     fn fits(&self, request: &Request, limit: u16) -> bool {
+        let written = self.write(request, limit);
+        written.is_none_or(|(info, _)| self.is_whole(request, &info))
+    }
+
+    /// Whether all of it was written.
+    fn is_whole(&self, request: &Request, written: &ResponseInfo) -> bool {
+        let counts = written.counts();
         let edns = usize::from(request.edns.is_some());
-        self.write(request, limit).is_none_or(|(info, _)| {
-            let counts = info.counts();
-            usize::from(counts.answers) == self.answers.len()
-                && usize::from(counts.authorities) == self.authorities.len()
-                && usize::from(counts.additionals) == self.additionals.len() + edns
-        })
+        usize::from(counts.answers) == self.answers.len()
+            && usize::from(counts.authorities) == self.authorities.len()
+            && usize::from(counts.additionals) == self.additionals.len() + edns
     }
 
     /// As much of it as has room.

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Header, HeaderCounts, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Header, HeaderCounts, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
@@ -299,13 +299,8 @@ impl Shared {
                 ..Reply::ours(ResponseCode::NoError)
             };
         }
-        let mut question = Message::new(0, MessageType::Query, OpCode::Query);
-        question.metadata.recursion_desired = true;
-        question.add_query(Query::query(target, record_type));
-        let Ok(question) = question.to_vec() else {
-            return Reply::error(ResponseCode::ServFail);
-        };
-        match self.forwarder.ask(upstream, &question).await {
+        let asked = self.forwarder.ask_for(upstream, &target, record_type);
+        match asked.await {
             Ok(found) => {
                 answers.extend(found.answers);
                 Reply {

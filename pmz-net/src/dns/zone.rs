@@ -177,15 +177,9 @@ impl Zone {
                 namespace: namespace.clone(),
             },
             // Nobody but the machine itself has a say in `localhost` (RFC 6761, 6.3).
-            [service]
-                if !self.search.is_empty()
-                    && service != "localhost"
-                    && !self.domain.zone_of(name) =>
-            {
-                Place::Bare {
-                    service: service.clone(),
-                }
-            }
+            [service] if !self.search.is_empty() && service != "localhost" => Place::Bare {
+                service: service.clone(),
+            },
             _ => Place::Elsewhere,
         }
     }

@@ -26,10 +26,9 @@ const INTERFACES: &str = "/sys/class/net";
 const DISCARD: u16 = 9;
 
 /// Whose questions a server answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clients {
     /// Anybody's.
-    #[default]
     Anybody,
     /// Those from these networks.
     Networks(Vec<IpNet>),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use tokio::time::timeout;
 
@@ -48,7 +48,7 @@ impl Shared {
             Ok(Ok(outside))
                 if is_empty(&outside)
                     && self.zone().is_bare(name)
-                    && !self.leads_outside(name, upstream).await =>
+                    && !self.leads_outside(name, record_type, upstream).await =>
             {
                 Whose::Ours
             }
@@ -58,16 +58,13 @@ impl Shared {
         }
     }
 
-    /// Whether the outside has an address of either family for a name: half of a name must not be the cluster's.
-    async fn leads_outside(&self, name: &Name, upstream: &[SocketAddr]) -> bool {
-        for family in [RecordType::A, RecordType::AAAA] {
-            let mut question = Message::new(0, MessageType::Query, OpCode::Query);
-            question.metadata.recursion_desired = true;
-            question.add_query(Query::query(name.clone(), family));
-            let Ok(question) = question.to_vec() else {
-                continue;
-            };
-            if let Ok(Ok(said)) = timeout(WITHIN, self.forwarder.ask(upstream, &question)).await
+    /// Whether the outside has an address of a name, of a family other than `asked`, of which it has none: half of a name
+    /// must not be the cluster's.
+    async fn leads_outside(&self, name: &Name, asked: RecordType, upstream: &[SocketAddr]) -> bool {
+        let families = [RecordType::A, RecordType::AAAA];
+        for family in families.into_iter().filter(|family| *family != asked) {
+            let said = self.forwarder.ask_for(upstream, name, family);
+            if let Ok(Ok(said)) = timeout(WITHIN, said).await
                 && !said.answers.is_empty()
             {
                 return true;

@@ -5,7 +5,7 @@ mod any_bytes;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hickory_proto::op::Edns;
+use hickory_proto::op::{Edns, Message, MessageType, Query};
 use hickory_proto::rr::RData;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
