@@ -32,7 +32,9 @@ use report::Report;
 use row::Row;
 
 /// What the playground and pmz's own processes call this program for.
-const PMZ_VERBS: [&str; 6] = ["up", "down", "status", "agent", "helper", "daemon"];
+const PMZ_VERBS: [&str; 7] = [
+    "up", "down", "status", "agent", "helper", "daemon", "lookup",
+];
 
 /// Measures pmz, and its peers, on namespaces of this machine.
 #[derive(Debug, Parser)]
