@@ -64,8 +64,8 @@ pub struct Args {
     #[arg(long, env = "PMZ_TCP", default_value_t = TcpStack::Own)]
     pub tcp: TcpStack,
 
-    /// Drop what can't be WireGuard before the tunnel's UDP socket, by an XDP program at the pod's interface; needs
-    /// CAP_NET_ADMIN and CAP_BPF
+    /// Drop what can't be WireGuard before the tunnel's UDP socket, by an eBPF program; needs
+    /// CAP_BPF
     #[arg(long, env = "PMZ_GUARD", value_parser = FalseyValueParser::new())]
     pub guard: bool,
 

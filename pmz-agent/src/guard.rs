@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::ifaddrs::getifaddrs;
 use parking_lot::Mutex;
 use pmz_net::engine::Direction;
@@ -17,34 +18,34 @@ use crate::sessions::Sessions;
 /// which is two minutes away or at once tried again.
 const FOLLOW: Duration = Duration::from_secs(5);
 
-/// Guards at all interfaces of the pod, or none.
+/// All the guards that there are, or none.
 #[derive(Default)]
 pub(crate) struct Guards {
     all: Mutex<Vec<Guard>>,
 }
 
 impl Guards {
-    /// Guards the tunnel's port at each interface that has one of the pod's addresses.
+    /// Guards the tunnel's port: in the drivers of the interfaces that have the pod's addresses, where they all can and
+    /// gain by it, as those of an agent in the node's own network may; else at the socket.
     ///
     /// # Errors
-    /// Where one can't be guarded: who asks for it is told that it is not there, rather than to find out in a flood.
-    pub(crate) fn attach(port: u16, addresses: &[IpAddr]) -> anyhow::Result<Self> {
-        let devices = devices(addresses)?;
-        if devices.is_empty() {
-            bail!(
-                "guard the tunnel's port: no interface has one of the pod's addresses, which POD_IPS tells"
-            );
-        }
-        let mut all = Vec::new();
-        for device in devices {
-            let guard = Guard::attach(&device, port).with_context(|| {
-                format!(
-                    "guard the tunnel's port at {device}; without PMZ_GUARD the agent does without"
-                )
-            })?;
-            tracing::info!(device, mode = ?guard.mode(), "the tunnel's port is guarded");
-            all.push(guard);
-        }
+    /// Where it can't be guarded: who asks for it is told that it is not there, rather than to find out in a flood.
+    pub(crate) fn attach(
+        socket: BorrowedFd<'_>,
+        port: u16,
+        addresses: &[IpAddr],
+    ) -> anyhow::Result<Self> {
+        let all = match in_drivers(port, addresses)? {
+            Some(guards) => guards,
+            None => vec![
+                Guard::at_socket(socket)
+                    .context("guard the tunnel's port; without PMZ_GUARD the agent does without")?,
+            ],
+        };
+        tracing::info!(
+            at_socket = all.iter().any(Guard::is_at_socket),
+            "the tunnel's port is guarded"
+        );
         Ok(Self {
             all: Mutex::new(all),
         })
@@ -102,6 +103,23 @@ impl Guards {
     }
 }
 
+/// A guard in each driver; none where one of them can't, or there is no interface.
+fn in_drivers(port: u16, addresses: &[IpAddr]) -> anyhow::Result<Option<Vec<Guard>>> {
+    let mut all = Vec::new();
+    for device in devices(addresses)? {
+        match Guard::in_driver(&device, port) {
+            Ok(Some(guard)) => all.push(guard),
+            Ok(None) => return Ok(None),
+            // The right to do this is not the one that a socket wants.
+            Err(error) => {
+                tracing::debug!(%error, device, "no guard in the driver");
+                return Ok(None);
+            }
+        }
+    }
+    Ok((!all.is_empty()).then_some(all))
+}
+
 /// The interfaces that have these addresses.
 fn devices(addresses: &[IpAddr]) -> anyhow::Result<BTreeSet<String>> {
     let all = getifaddrs().context("list the pod's interfaces")?;
@@ -127,11 +145,5 @@ mod tests {
         let found = devices(&["127.0.0.1".parse().unwrap()]).unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["lo"]);
         assert!(devices(&["192.0.2.1".parse().unwrap()]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn without_an_address_of_the_pods_there_is_nothing_to_guard() {
-        let error = Guards::attach(51_820, &[]).err().unwrap();
-        assert!(error.to_string().contains("POD_IPS"), "{error}");
     }
 }

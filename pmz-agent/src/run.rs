@@ -1,6 +1,7 @@
 //! The agent as a whole: what it starts, in which order, and how it ends.
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -48,7 +49,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with_context(|| format!("bind UDP port {} for the tunnel", args.tunnel_port))?;
     let udp = UdpCarrier::new(socket).context("set up the tunnel's UDP socket")?;
     let guards = Arc::new(if args.guard {
-        Guards::attach(args.tunnel_port, &args.pod_ips)?
+        Guards::attach(udp.as_fd(), args.tunnel_port, &args.pod_ips)?
     } else {
         Guards::default()
     });

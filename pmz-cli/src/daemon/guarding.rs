@@ -1,6 +1,5 @@
-//! Keeps the guard where the way to the agent is by UDP, while there is such a way.
+//! Keeps the guard before the UDP socket, once the way to the agent is by UDP.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::status::GuardStatus;
 use crate::helper::{HelperClient, HelperError};
 use crate::session::{CarrierState, Link};
 
-/// How often the way is looked at: as often as the paths are probed.
+/// How often the guard is told of the peer, and asked what it has counted: as often as the paths are probed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What `status` tells of the guard; shared with whoever shows it.
@@ -28,14 +27,13 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(LOOK_AGAIN);
     loop {
         ticks.tick().await;
-        let Some((toward, peer)) = way(&link, &carriers) else {
+        let Some(peer) = peer(&link, &carriers) else {
             continue;
         };
-        let status = match helper.guard(toward, peer).await {
-            Ok(guarded) => GuardStatus {
-                device: guarded.device,
+        let status = match helper.guard(peer).await {
+            Ok(counts) => GuardStatus {
                 missing: None,
-                counts: guarded.report,
+                counts,
             },
             Err(HelperError::Refused(why)) => GuardStatus {
                 missing: Some(why.to_string()),
@@ -53,10 +51,10 @@ pub(super) async fn run(
     }
 }
 
-/// The agent's address by UDP, and its number as a peer.
-fn way(link: &Link, carriers: &Mutex<CarrierState>) -> Option<(IpAddr, u32)> {
-    let Some(Carrier::Udp(to)) = carriers.lock().carrier else {
+/// The agent's number as a peer, where packets go by UDP.
+fn peer(link: &Link, carriers: &Mutex<CarrierState>) -> Option<u32> {
+    let Some(Carrier::Udp(_)) = carriers.lock().carrier else {
         return None;
     };
-    Some((to.ip().to_canonical(), link.peer()?.id().0))
+    Some(link.peer()?.id().0)
 }

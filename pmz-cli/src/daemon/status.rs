@@ -120,9 +120,6 @@ pub struct SteeringStatus {
 /// What drops junk before the tunnel's UDP socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardStatus {
-    /// The interface that is guarded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,

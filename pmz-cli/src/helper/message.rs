@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use pmz_net::device::Offloads;
+use pmz_net::guard::GuardReport;
 use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
 use super::capture::{CaptureReply, CaptureRequest};
-use super::guard::{GuardRequest, Guarded};
+use super::guard::GuardRequest;
 use super::steering::{SteerReply, SteerRequest};
 
 /// The largest message either way, in bytes of JSON.
@@ -165,8 +166,8 @@ pub enum Reply {
     Steer(SteerReply),
     /// From the eBPF programs that catch DNS queries.
     Capture(CaptureReply),
-    /// From the guard.
-    Guard(Guarded),
+    /// What the guard has counted since the helper began.
+    Guard(GuardReport),
 }
 
 /// What comes back when it did not.

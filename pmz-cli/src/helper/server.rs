@@ -313,8 +313,7 @@ impl Helper {
                 Ok(Parcel { reply, descriptors })
             }
             Request::Guard(request) => {
-                let (netlink, user) = (&self.netlink, self.owner);
-                let reply = self.guarder.handle(netlink, user, request).await?;
+                let reply = self.guarder.handle(&request)?;
                 Ok(reply.into())
             }
             Request::LeadNames {

@@ -77,10 +77,9 @@ pub fn text(status: &Status, style: Style) -> String {
         rows.push(("Steering", told));
     }
     if let Some(guard) = &status.guard {
-        let told = match (&guard.device, &guard.missing) {
-            (Some(device), _) => format!("XDP on {device}"),
-            (None, Some(why)) => format!("none: {why}"),
-            (None, None) => "none".to_owned(),
+        let told = match &guard.missing {
+            None => "eBPF at the UDP socket".to_owned(),
+            Some(why) => format!("none: {why}"),
         };
         rows.push(("Guard", told));
     }

@@ -1,17 +1,15 @@
-//! The guard at an interface.
+//! The guard in its place.
 
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
-use pmz_xdp_types::guard::{PORT, PROGRAM, PROGRAM_OLD};
-use pmz_xdp_types::{
-    DIVERTED, FLOWS, LINK_HEADER, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC, capture,
-};
-use serde::{Deserialize, Serialize};
+use aya::programs::{ProgramError, SocketFilter, Xdp, XdpMode};
+use pmz_xdp_types::guard::{PORT, PROGRAM, PROGRAM_OLD, PROGRAM_SOCKET};
+use pmz_xdp_types::{DIVERTED, FLOWS, ORIGINS, PREFIX_VOLUMES, TARGETS, TRAFFIC, capture};
 
-use super::link::{self, ETHERNET};
 use super::{GuardError, GuardMaps, GuardReport};
 use crate::device::interface;
 use crate::steer::SteerError;
@@ -31,79 +29,101 @@ const OTHERS: [&str; 8] = [
     capture::SERVERS,
 ];
 
-/// Where a frame meets the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GuardMode {
-    /// In the driver, before the kernel has made anything of it.
-    Native,
-    /// Behind the driver, on any interface; frames of a flow may have been joined before.
-    Generic,
-}
-
-/// The program at an interface, which it leaves when this is dropped, or with the process.
+/// The program in its place, which it leaves when this is dropped, or with the process.
 pub struct Guard {
     maps: GuardMaps,
-    mode: GuardMode,
-    _link: FdLink,
+    place: Place,
     _programs: Ebpf,
 }
 
+enum Place {
+    /// At an interface, by this link.
+    Driver { _link: FdLink },
+    /// At this socket.
+    Socket(OwnedFd),
+}
+
 impl Guard {
-    /// Guards UDP datagrams to `port` that arrive by an interface of the calling thread's network namespace: in the
-    /// driver where that can and gains by it, else behind it. Until peers are added, only handshake initiations pass.
+    /// Guards a UDP socket: only what passes is queued there and wakes its reader. Until peers are added, only handshake
+    /// initiations pass.
     ///
-    /// A network card that gets a native program may start anew, and be off the net for a second or more.
+    /// It costs nothing else on the machine anything, and takes no right but to load the program (`CAP_BPF`).
     ///
     /// # Errors
-    /// [`GuardError`] tells what is missing or in the way.
-    pub fn attach(device: &str, port: u16) -> Result<Self, GuardError> {
-        // With a native program at one end, the kernel cuts super-packets before they enter the pair (`veth_fix_features`
-        // in drivers/net/veth.c), which costs the tunnel, and everything else on the interface, more than junk does.
-        if link::header(device)? == ETHERNET && !interface::is_veth(device) {
-            match Self::attach_as(device, port, GuardMode::Native) {
-                // What drivers say that can't, or not with this MTU, these queues, this offload: anything.
-                Err(GuardError::Ebpf(SteerError::Attach { .. })) => {}
-                result => return result,
-            }
-        }
-        Self::attach_as(device, port, GuardMode::Generic)
+    /// [`GuardError`] tells what is missing.
+    pub fn at_socket(socket: BorrowedFd<'_>) -> Result<Self, GuardError> {
+        let socket = socket.try_clone_to_owned().map_err(GuardError::Socket)?;
+        let mut programs = with_memory(load_for_socket)?;
+        // In place before the program is.
+        let maps = GuardMaps::take(&mut programs, true)?;
+        let filter: &mut SocketFilter = program(&mut programs, PROGRAM_SOCKET)?;
+        let program = filter.fd().map_err(|error| {
+            SteerError::Load(format!("{PROGRAM_SOCKET} is not in the kernel: {error}"))
+        })?;
+        set_filter(&socket, libc::SO_ATTACH_BPF, program.as_fd().as_raw_fd())
+            .map_err(GuardError::Socket)?;
+        Ok(Self {
+            maps,
+            place: Place::Socket(socket),
+            _programs: programs,
+        })
     }
 
-    /// As [`Guard::attach`], in this way only.
+    /// Guards UDP datagrams to `port` that arrive by an interface of the calling thread's network namespace, in its
+    /// driver, before the kernel has made anything of them. `None` where the driver can't, or nothing is gained by it:
+    /// [`Guard::at_socket`] does it then.
+    ///
+    /// A network card that gets a program may start anew, and be off the net for a second or more.
     ///
     /// # Errors
-    /// As there.
-    pub fn attach_as(device: &str, port: u16, mode: GuardMode) -> Result<Self, GuardError> {
-        let (mut programs, name) = load(link::header(device)?, port)?;
+    /// Where eBPF as such is missing or not permitted, or there is no such interface.
+    pub fn in_driver(device: &str, port: u16) -> Result<Option<Self>, GuardError> {
+        // With a program at one end, the kernel cuts super-packets before they enter the pair (`veth_fix_features` in
+        // drivers/net/veth.c), which costs the tunnel, and everything else on the interface, more than junk does.
+        if interface::is_veth(device) {
+            return Ok(None);
+        }
+        match Self::at_interface(device, port) {
+            // What drivers say that can't, or not with this MTU, these queues, this offload: anything.
+            Err(
+                GuardError::Ebpf(SteerError::Attach { .. })
+                | GuardError::Link { .. }
+                | GuardError::Occupied { .. },
+            ) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// As [`Guard::in_driver`], also where nothing is gained by it.
+    ///
+    /// # Errors
+    /// As there, and where the driver can't.
+    pub fn at_interface(device: &str, port: u16) -> Result<Self, GuardError> {
+        check_link(device)?;
+        let (mut programs, name) = load(port)?;
         // In place before the program is.
-        let maps = GuardMaps::take(&mut programs, mode == GuardMode::Generic)?;
+        let maps = GuardMaps::take(&mut programs, false)?;
         let program: &mut Xdp = program(&mut programs, name)?;
-        let aya_mode = match mode {
-            GuardMode::Native => XdpMode::Driver,
-            GuardMode::Generic => XdpMode::Skb,
-        };
         let failed = |error: ProgramError| match os_error(&error) {
             Some(libc::EBUSY | libc::EEXIST) => GuardError::Occupied {
                 device: device.to_owned(),
             },
             _ => GuardError::Ebpf(SteerError::attaching(device, &error)),
         };
-        let id = program.attach(device, aya_mode).map_err(failed)?;
+        let id = program.attach(device, XdpMode::Driver).map_err(failed)?;
         // A kernel without links got it by netlink; that way it would stay, and dropping it here takes it away.
         let link = program.take_link(id).map_err(failed)?;
         let link = FdLink::try_from(link).map_err(|_| GuardError::NoLinks)?;
         Ok(Self {
             maps,
-            mode,
-            _link: link,
+            place: Place::Driver { _link: link },
             _programs: programs,
         })
     }
 
-    /// Where frames meet it.
-    pub fn mode(&self) -> GuardMode {
-        self.mode
+    /// Whether it is at the socket, and not before it.
+    pub fn is_at_socket(&self) -> bool {
+        matches!(self.place, Place::Socket(_))
     }
 
     /// See [`GuardMaps::add_peer`].
@@ -142,33 +162,80 @@ impl Guard {
     }
 }
 
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The filter holds the program as a link would, and goes with the last copy of the socket's descriptor.
+        if let Place::Socket(socket) = &self.place
+            && let Err(error) = set_filter(socket, libc::SO_DETACH_FILTER, 0)
+        {
+            tracing::warn!(%error, "the guard stays at its socket");
+        }
+    }
+}
+
 impl std::fmt::Debug for Guard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guard")
-            .field("mode", &self.mode)
+            .field("is_at_socket", &self.is_at_socket())
             .finish_non_exhaustive()
     }
 }
 
-/// The object with the newest of its guards that this kernel takes, and that one's name.
-pub(super) fn load(link_header: u32, port: u16) -> Result<(Ebpf, &'static str), SteerError> {
-    match with_memory(|| try_load(link_header, port, PROGRAM)) {
+/// Sets one of the socket's options that concern its filter, socket(7).
+fn set_filter(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the option's value is one integer, which is read during the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The program in a driver reads Ethernet.
+fn check_link(device: &str) -> Result<(), GuardError> {
+    let kind = interface::kind(device).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => SteerError::NoDevice(device.to_owned()),
+        _ => SteerError::attaching(device, &error),
+    })?;
+    if kind != libc::ARPHRD_ETHER {
+        return Err(GuardError::Link {
+            device: device.to_owned(),
+            kind,
+        });
+    }
+    Ok(())
+}
+
+fn load_for_socket() -> Result<Ebpf, SteerError> {
+    let mut programs = open(&[], &OTHERS)?;
+    program::<SocketFilter>(&mut programs, PROGRAM_SOCKET)?
+        .load()
+        .map_err(|error| SteerError::verifying(PROGRAM_SOCKET, error))?;
+    Ok(programs)
+}
+
+/// The object with the newest of its guards for drivers that this kernel takes, and that one's name.
+pub(super) fn load(port: u16) -> Result<(Ebpf, &'static str), SteerError> {
+    match with_memory(|| try_load(port, PROGRAM)) {
         // What an older kernel says to a flag that it does not know. If the verifier is against it, the other one
         // fares no better, and says so.
         Err(SteerError::Rejected { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
-            Ok((try_load(link_header, port, PROGRAM_OLD)?, PROGRAM_OLD))
+            Ok((try_load(port, PROGRAM_OLD)?, PROGRAM_OLD))
         }
         result => Ok((result?, PROGRAM)),
     }
 }
 
-pub(super) fn try_load(
-    link_header: u32,
-    port: u16,
-    name: &'static str,
-) -> Result<Ebpf, SteerError> {
-    let globals = [(LINK_HEADER, link_header), (PORT, u32::from(port))];
-    let mut programs = open(&globals, &OTHERS)?;
+pub(super) fn try_load(port: u16, name: &'static str) -> Result<Ebpf, SteerError> {
+    let mut programs = open(&[(PORT, u32::from(port))], &OTHERS)?;
     program::<Xdp>(&mut programs, name)?
         .load()
         .map_err(|error| SteerError::verifying(name, error))?;

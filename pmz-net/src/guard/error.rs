@@ -14,16 +14,17 @@ pub enum GuardError {
         /// The interface.
         device: String,
     },
-    /// Frames of a kind that the program can't read.
-    #[error(
-        "the guard reads frames of Ethernet and plain IP, and {device} has others (ARP type {kind})"
-    )]
+    /// Frames of a kind that the program in a driver can't read.
+    #[error("the guard reads frames of Ethernet, and {device} has others (ARP type {kind})")]
     Link {
         /// The interface.
         device: String,
         /// As linux/if_arp.h numbers them.
         kind: u16,
     },
+    /// The socket took no filter.
+    #[error("guard the tunnel's socket: {0}")]
+    Socket(#[source] std::io::Error),
     /// The kernel would leave the program at the interface when the process ends.
     #[error("this kernel has no XDP links, which are what lets the guard go with its process")]
     NoLinks,

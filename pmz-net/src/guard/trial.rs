@@ -7,7 +7,6 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use pmz_xdp_types::guard::PROGRAM_OLD;
 
 use super::attach::{load, try_load};
-use super::link::{ETHERNET, PLAIN};
 use super::{GuardError, GuardMaps};
 use crate::steer::SteerError;
 use crate::steer::error::chain;
@@ -33,20 +32,21 @@ pub struct Judged {
 }
 
 impl GuardTrial {
-    /// Loads it for a tunnel at `port`: for Ethernet or for plain IP, for single datagrams or for `joined` ones too.
+    /// Loads the one for drivers, for a tunnel at `port`: for single datagrams, or for `joined` ones too, as the one at
+    /// the socket sees them.
     ///
     /// # Errors
-    /// As [`super::Guard::attach`].
-    pub fn load(port: u16, ethernet: bool, joined: bool) -> Result<Self, GuardError> {
-        Self::of(load(link_header(ethernet), port)?, joined)
+    /// As [`super::Guard::at_interface`].
+    pub fn load(port: u16, joined: bool) -> Result<Self, GuardError> {
+        Self::of(load(port)?, joined)
     }
 
     /// As [`GuardTrial::load`], the one for kernels before 5.18 on any. It needs CAP_PERFMON, too.
     ///
     /// # Errors
     /// As there.
-    pub fn load_old(port: u16, ethernet: bool, joined: bool) -> Result<Self, GuardError> {
-        let programs = with_memory(|| try_load(link_header(ethernet), port, PROGRAM_OLD))?;
+    pub fn load_old(port: u16, joined: bool) -> Result<Self, GuardError> {
+        let programs = with_memory(|| try_load(port, PROGRAM_OLD))?;
         Self::of((programs, PROGRAM_OLD), joined)
     }
 
@@ -94,8 +94,4 @@ impl GuardTrial {
             duration: result.duration,
         })
     }
-}
-
-fn link_header(ethernet: bool) -> u32 {
-    if ethernet { ETHERNET } else { PLAIN }
 }

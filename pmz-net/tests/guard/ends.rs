@@ -1,6 +1,7 @@
 //! A tunnel between two machines: the engine, a TUN, and a UDP socket at each end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,18 +13,27 @@ use pmz_net::engine::probe::{Answer, Probe};
 use pmz_net::engine::stop::Stop;
 use pmz_net::engine::tun::TunLocal;
 use pmz_net::engine::{Direction, Engine, Paths, Via, inbound, tun};
+use pmz_net::guard::Guard;
 use pmz_net::route::Netlink;
 use pmz_net::tunnel::{Peer, PeerId, Tunnel};
 use tokio::sync::mpsc;
 
 use crate::common::namespace::give;
 use crate::frames::PORT;
-use crate::net::Machine;
+use crate::net::{ETH, Machine};
 
 const MTU: u16 = 1420;
 /// Within the tunnel.
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(crate) const AGENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// Where a guard is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// Of the machine's interface.
+    Driver,
+    Socket,
+}
 
 /// One end of a tunnel, at port [`PORT`] of its machine.
 pub(crate) struct End {
@@ -75,6 +85,17 @@ impl End {
             receiver: told.recv().unwrap(),
             threads: vec![receiver, sender],
         }
+    }
+
+    /// A guard before this end, which is that machine's.
+    pub(crate) fn guard(&self, machine: &Machine, place: Place) -> Guard {
+        let guard = match place {
+            Place::Driver => machine.run(|| Guard::at_interface(ETH, PORT)),
+            Place::Socket => Guard::at_socket(self.engine.udp().unwrap().as_fd()),
+        };
+        let guard = guard.unwrap();
+        assert_eq!(guard.is_at_socket(), place == Place::Socket);
+        guard
     }
 
     /// What the receiving thread has had of a processor.

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use nix::unistd::gettid;
-use pmz_net::guard::{Guard, GuardMode};
+use pmz_net::guard::Guard;
 
 use crate::common::skip::need_root;
-use crate::ends::{AGENT, Ends, processor_time};
+use crate::ends::{AGENT, Ends, Place, processor_time};
 use crate::frames::{PORT, to_receiver};
 use crate::net::{ETH, Lab};
 
@@ -142,11 +142,11 @@ enum Junk {
     ToTheTunnel,
 }
 
-fn cell(mode: Option<GuardMode>, junk: Junk, rate: u64) -> (f64, f64) {
+fn cell(place: Option<Place>, junk: Junk, rate: u64) -> (f64, f64) {
     let lab = Lab::new();
     let mut ends = Ends::new((&lab.client, lab.client.v4()), (&lab.agent, lab.agent.v4()));
-    let _guard = mode.map(|mode| {
-        let mut guard = lab.agent.run(|| Guard::attach_as(ETH, PORT, mode)).unwrap();
+    let _guard = place.map(|place| {
+        let mut guard = ends.agent.guard(&lab.agent, place);
         guard.add_peer(ends.client_id).unwrap();
         guard
     });
@@ -175,27 +175,27 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[ignore = "a measurement"]
 fn a_tunnel_under_a_flood() {
     need_root!();
-    let modes = [None, Some(GuardMode::Native), Some(GuardMode::Generic)];
+    let places = [None, Some(Place::Driver), Some(Place::Socket)];
     for rate in [200_000, 1_000_000] {
         let mut cells = Vec::new();
         for junk in [Junk::None, Junk::Elsewhere, Junk::ToTheTunnel] {
-            for mode in modes {
+            for place in places {
                 // With no junk the rate says nothing.
                 if junk != Junk::None || rate == 200_000 {
-                    cells.push((mode, junk, Vec::new(), Vec::new()));
+                    cells.push((place, junk, Vec::new(), Vec::new()));
                 }
             }
         }
         for _ in 0..ROUNDS {
-            for (mode, junk, speeds, rates) in &mut cells {
-                let (speed, sent) = cell(*mode, *junk, rate);
+            for (place, junk, speeds, rates) in &mut cells {
+                let (speed, sent) = cell(*place, *junk, rate);
                 speeds.push(speed);
                 rates.push(sent);
             }
         }
-        for (mode, junk, speeds, rates) in cells {
+        for (place, junk, speeds, rates) in cells {
             println!(
-                "guard {mode:?}, junk {junk:?} at {:.0}/s: {:.2} Gbit/s",
+                "guard {place:?}, junk {junk:?} at {:.0}/s: {:.2} Gbit/s",
                 median(rates),
                 median(speeds)
             );
@@ -208,18 +208,22 @@ fn a_tunnel_under_a_flood() {
 #[ignore = "a measurement"]
 fn other_traffic_of_a_guarded_interface() {
     need_root!();
-    let modes = [None, Some(GuardMode::Native), Some(GuardMode::Generic)];
-    let mut all = modes.map(|_| Vec::new());
+    let places = [None, Some(Place::Driver), Some(Place::Socket)];
+    let mut all = places.map(|_| Vec::new());
     for _ in 0..ROUNDS {
-        for (mode, speeds) in modes.iter().zip(&mut all) {
+        for (place, speeds) in places.iter().zip(&mut all) {
             let lab = Lab::new();
-            let attach = |mode| lab.agent.run(|| Guard::attach_as(ETH, PORT, mode));
-            let _guard = mode.map(|mode| attach(mode).unwrap());
+            let bind = || UdpSocket::bind((lab.agent.v4(), PORT));
+            let tunnel = lab.agent.run(bind).unwrap();
+            let _guard = place.map(|place| match place {
+                Place::Driver => lab.agent.run(|| Guard::at_interface(ETH, PORT)).unwrap(),
+                Place::Socket => Guard::at_socket(tunnel.as_fd()).unwrap(),
+            });
             speeds.push(throughput(&lab, lab.agent.v4()));
         }
     }
-    for (mode, speeds) in modes.iter().zip(all) {
-        println!("guard {mode:?}: {:.1} Gbit/s of plain TCP", median(speeds));
+    for (place, speeds) in places.iter().zip(all) {
+        println!("guard {place:?}: {:.1} Gbit/s of plain TCP", median(speeds));
     }
 }
 
@@ -230,14 +234,13 @@ fn other_traffic_of_a_guarded_interface() {
 fn what_a_datagram_of_junk_costs() {
     need_root!();
     const NUMBER: u64 = 300_000;
-    for mode in [None, Some(GuardMode::Native), Some(GuardMode::Generic)] {
+    for place in [None, Some(Place::Driver), Some(Place::Socket)] {
         let (mut sending, mut receiving, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let lab = Lab::new();
             let mut ends = Ends::new((&lab.client, lab.client.v4()), (&lab.agent, lab.agent.v4()));
-            let _guard = mode.map(|mode| {
-                let attach = || Guard::attach_as(ETH, PORT, mode);
-                let mut guard = lab.agent.run(attach).unwrap();
+            let _guard = place.map(|place| {
+                let mut guard = ends.agent.guard(&lab.agent, place);
                 guard.add_peer(ends.client_id).unwrap();
                 guard
             });
@@ -261,7 +264,7 @@ fn what_a_datagram_of_junk_costs() {
             receiving.push(each(ends.agent.receiving() - before));
         }
         println!(
-            "guard {mode:?}: {:.0} ns at the sender, {:.0} ns behind the socket, at {:.0}/s",
+            "guard {place:?}: {:.0} ns at the sender, {:.0} ns behind the socket, at {:.0}/s",
             median(sending),
             median(receiving),
             median(rates)

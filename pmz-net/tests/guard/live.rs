@@ -2,16 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 
-use pmz_net::device::{Tun, open_tun};
-use pmz_net::guard::{Guard, GuardError, GuardMode};
-use pmz_net::packet::VNET_HDR_LEN;
-use pmz_net::route::Netlink;
+use pmz_net::guard::{Guard, GuardError};
 
-use crate::common::namespace::Namespace;
+use crate::common::namespace::give;
 use crate::common::skip::need_root;
-use crate::ends::{AGENT, Ends};
-use crate::frames::{LAPTOP, PORT, message, packet, to_receiver};
+use crate::ends::{AGENT, Ends, Place};
+use crate::frames::{PORT, message, to_receiver};
 use crate::net::{ETH, Lab};
 
 const BYTES: usize = 8 << 20;
@@ -46,12 +44,12 @@ fn transfer(lab: &Lab) {
     assert!(reader.join().unwrap() == sent);
 }
 
-fn carries_on(mode: GuardMode, v6: bool) {
+fn carries_on(place: Place, v6: bool) {
     let lab = Lab::new();
     let of = |machine: &crate::net::Machine| if v6 { machine.v6() } else { machine.v4() };
     let agent = of(&lab.agent);
-    let mut guard = lab.agent.run(|| Guard::attach_as(ETH, PORT, mode)).unwrap();
     let mut ends = Ends::new((&lab.client, of(&lab.client)), (&lab.agent, agent));
+    let mut guard = ends.agent.guard(&lab.agent, place);
     // A peer that the guard does not know gets no answer but to its initiations.
     assert!(!ends.answers());
     assert!(guard.report().unwrap().receiver > 0);
@@ -81,17 +79,17 @@ fn carries_on(mode: GuardMode, v6: bool) {
 }
 
 #[test]
-fn a_session_carries_on_behind_a_native_guard_while_junk_arrives() {
+fn a_session_carries_on_behind_a_guard_in_the_driver_while_junk_arrives() {
     need_root!();
-    carries_on(GuardMode::Native, false);
-    carries_on(GuardMode::Native, true);
+    carries_on(Place::Driver, false);
+    carries_on(Place::Driver, true);
 }
 
 #[test]
-fn a_session_carries_on_behind_a_generic_guard_while_junk_arrives() {
+fn a_session_carries_on_behind_a_guard_at_the_socket_while_junk_arrives() {
     need_root!();
-    carries_on(GuardMode::Generic, false);
-    carries_on(GuardMode::Generic, true);
+    carries_on(Place::Socket, false);
+    carries_on(Place::Socket, true);
 }
 
 #[test]
@@ -116,32 +114,11 @@ fn without_a_guard_junk_comes_as_far_as_the_engine() {
 }
 
 #[test]
-fn a_tun_is_guarded_too() {
-    need_root!();
-    let machine = Namespace::new();
-    machine.block_on(async || {
-        let opened = open_tun("tun0").unwrap();
-        let netlink = Netlink::open().unwrap();
-        netlink.bring_up(opened.index, 1500).await.unwrap();
-        let tun = Tun::new(opened.fd).unwrap();
-        let guard = Guard::attach("tun0", PORT).unwrap();
-        assert_eq!(guard.mode(), GuardMode::Generic);
-        for payload in [message(1, 148), vec![0xee; 64], to_receiver(4, 64, 1 << 8)] {
-            let mut frame = vec![0; VNET_HDR_LEN];
-            frame.extend(packet(LAPTOP, PORT, &payload));
-            tun.send(&frame).unwrap();
-        }
-        let report = guard.report().unwrap();
-        assert_eq!((report.passed, report.kind, report.receiver), (1, 1, 1));
-    });
-}
-
-#[test]
-fn a_pods_interface_is_guarded_behind_the_driver() {
+fn a_pods_interface_is_not_guarded_in_its_driver() {
     need_root!();
     let lab = Lab::new();
-    let guard = lab.agent.run(|| Guard::attach(ETH, PORT)).unwrap();
-    assert_eq!(guard.mode(), GuardMode::Generic);
+    let guard = lab.agent.run(|| Guard::in_driver(ETH, PORT)).unwrap();
+    assert!(guard.is_none());
 }
 
 #[test]
@@ -149,8 +126,37 @@ fn an_interface_with_another_xdp_program_is_left_alone() {
     need_root!();
     let lab = Lab::new();
     lab.agent.run(|| {
-        let _first = Guard::attach(ETH, PORT).unwrap();
-        let error = Guard::attach(ETH, PORT).unwrap_err();
+        let _first = Guard::at_interface(ETH, PORT).unwrap();
+        let error = Guard::at_interface(ETH, PORT).unwrap_err();
         assert!(matches!(error, GuardError::Occupied { .. }), "{error}");
     });
+}
+
+#[test]
+fn a_socket_gets_everything_again_when_its_guard_is_dropped() {
+    need_root!();
+    let lab = Lab::new();
+    let bind = || UdpSocket::bind(("127.0.0.1", 0));
+    let (tunnel, sender) = lab.agent.run(|| (bind().unwrap(), bind().unwrap()));
+    lab.agent.with_links(|handle| async move {
+        give(&handle, "lo", &[]).await;
+    });
+    tunnel
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .unwrap();
+    let (junk, initiation) = ([0xee; 64], message(1, 148));
+    let send = |datagram: &[u8]| {
+        let to = tunnel.local_addr().unwrap();
+        sender.send_to(datagram, to).unwrap()
+    };
+    let mut buffer = [0; 256];
+    let guard = Guard::at_socket(tunnel.as_fd()).unwrap();
+    send(&junk);
+    send(&initiation);
+    assert_eq!(tunnel.recv(&mut buffer).unwrap(), initiation.len());
+    let report = guard.report().unwrap();
+    assert_eq!((report.kind, report.passed), (1, 1));
+    drop(guard);
+    send(&junk);
+    assert_eq!(tunnel.recv(&mut buffer).unwrap(), junk.len());
 }

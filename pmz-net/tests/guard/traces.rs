@@ -10,7 +10,7 @@ use crate::net::{ETH, Lab, Machine};
 
 /// Whether an XDP program is at the interface: there is room for one.
 fn is_occupied(machine: &Machine) -> bool {
-    match machine.run(|| Guard::attach(ETH, PORT)) {
+    match machine.run(|| Guard::at_interface(ETH, PORT)) {
         Ok(_) => false,
         Err(GuardError::Occupied { .. }) => true,
         Err(error) => panic!("{error}"),
@@ -21,7 +21,7 @@ fn is_occupied(machine: &Machine) -> bool {
 fn dropping_it_takes_the_program_away() {
     need_root!();
     let lab = Lab::new();
-    let guard = lab.agent.run(|| Guard::attach(ETH, PORT)).unwrap();
+    let guard = lab.agent.run(|| Guard::at_interface(ETH, PORT)).unwrap();
     assert!(is_occupied(&lab.agent));
     drop(guard);
     assert!(!is_occupied(&lab.agent));
@@ -30,7 +30,7 @@ fn dropping_it_takes_the_program_away() {
 #[test]
 #[ignore = "the process that the next test kills"]
 fn hold_until_killed() {
-    hold(|| Guard::attach(ETH, PORT).unwrap());
+    hold(|| Guard::at_interface(ETH, PORT).unwrap());
 }
 
 #[test]
@@ -46,14 +46,17 @@ fn a_process_that_is_killed_leaves_no_program_at_the_interface() {
 fn an_interface_that_vanishes_or_is_not_there_is_no_harm() {
     need_root!();
     let lab = Lab::new();
-    let guard = lab.agent.run(|| Guard::attach(ETH, PORT)).unwrap();
+    let guard = lab.agent.run(|| Guard::at_interface(ETH, PORT)).unwrap();
     lab.agent.with_links(|handle| async move {
         let index = nix::net::if_::if_nametoindex(ETH).unwrap();
         handle.link().del(index).execute().await.unwrap();
     });
     guard.report().unwrap();
     drop(guard);
-    let error = lab.agent.run(|| Guard::attach(ETH, PORT)).unwrap_err();
+    let error = lab
+        .agent
+        .run(|| Guard::at_interface(ETH, PORT))
+        .unwrap_err();
     assert!(
         matches!(&error, GuardError::Ebpf(SteerError::NoDevice(name)) if name == ETH),
         "{error}"

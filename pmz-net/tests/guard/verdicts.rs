@@ -1,11 +1,14 @@
 //! What passes, what does not, and what is counted.
 
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use aya::programs::loaded_programs;
-use pmz_net::guard::{GUARD_PROGRAMS, GuardReport, GuardTrial};
+use pmz_net::guard::{GUARD_PROGRAMS, Guard, GuardReport, GuardTrial};
 use pmz_net::tunnel::PeerId;
 
+use crate::common::namespace::{Namespace, give};
 use crate::common::skip::{need_root, skipped};
 use crate::frames::{LAPTOP, LAPTOP6, PORT, ethernet, extended, message, packet, to_receiver};
 
@@ -13,12 +16,12 @@ use crate::frames::{LAPTOP, LAPTOP6, PORT, ethernet, extended, message, packet, 
 const OURS: u32 = 7 << 8 | 0x91;
 
 fn guard() -> GuardTrial {
-    with_peer(GuardTrial::load(PORT, true, false).unwrap())
+    with_peer(GuardTrial::load(PORT, false).unwrap())
 }
 
 /// One that sees datagrams joined.
 fn joined() -> GuardTrial {
-    with_peer(GuardTrial::load(PORT, true, true).unwrap())
+    with_peer(GuardTrial::load(PORT, true).unwrap())
 }
 
 fn with_peer(mut trial: GuardTrial) -> GuardTrial {
@@ -194,8 +197,8 @@ fn the_twin_for_older_kernels_judges_alike() {
         frames.push(ethernet(&extended(&extended(&packet, 60), 0), &[]));
     }
     for is_joined in [false, true] {
-        let mut new = with_peer(GuardTrial::load(PORT, true, is_joined).unwrap());
-        let mut old = with_peer(GuardTrial::load_old(PORT, true, is_joined).unwrap());
+        let mut new = with_peer(GuardTrial::load(PORT, is_joined).unwrap());
+        let mut old = with_peer(GuardTrial::load_old(PORT, is_joined).unwrap());
         for frame in &frames {
             let judged = [&mut new, &mut old].map(|it| it.judge(frame, 1).unwrap().passed);
             assert_eq!(judged[0], judged[1], "{frame:?}");
@@ -232,19 +235,91 @@ fn a_vlan_tag_options_and_extension_headers_hide_nothing() {
     }
 }
 
+/// Payloads that any guard has to judge alike.
+fn payloads() -> Vec<Vec<u8>> {
+    let mut payloads = good().to_vec();
+    payloads.extend([
+        vec![],
+        vec![4],
+        vec![0xee; 64],
+        message(0, 148),
+        message(5, 148),
+        message(1, 147),
+        message(1, 149),
+        to_receiver(2, 91, OURS),
+        to_receiver(3, 65, OURS),
+        to_receiver(4, 31, OURS),
+        to_receiver(2, 92, 8 << 8),
+        to_receiver(3, 64, 8 << 8),
+        to_receiver(4, 1000, 8 << 8),
+        to_receiver(4, 1453, 0xffff_ffff),
+    ]);
+    payloads
+}
+
 #[test]
-fn frames_of_plain_ip_are_read_likewise() {
+fn the_guard_at_a_socket_judges_as_the_one_in_a_driver_does() {
     need_root!();
-    let mut guard = with_peer(GuardTrial::load(PORT, false, false).unwrap());
-    for source in [LAPTOP, LAPTOP6] {
-        for message in good() {
-            let judged = guard.judge(&packet(source, PORT, &message), 1).unwrap();
-            assert!(judged.passed);
+    let machine = Namespace::new();
+    machine.with_links(|handle| async move {
+        give(&handle, "lo", &[]).await;
+    });
+    // The last one is of both families, and gets IPv4 by mapped addresses.
+    for (at, to) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("::", "127.0.0.1"),
+    ] {
+        let bind = |at: &str| machine.run(|| UdpSocket::bind((at, 0))).unwrap();
+        let (tunnel, sender) = (bind(at), bind(to));
+        let to = SocketAddr::new(to.parse().unwrap(), tunnel.local_addr().unwrap().port());
+        let mut guard = Guard::at_socket(tunnel.as_fd()).unwrap();
+        guard.add_peer(PeerId(7)).unwrap();
+        let mut driver = joined();
+        for payload in payloads() {
+            let frame = ethernet(&packet(LAPTOP, PORT, &payload), &[]);
+            driver.judge(&frame, 1).unwrap();
+            // By loopback, what is sent is delivered before the call returns.
+            sender.send_to(&payload, to).unwrap();
+            assert_eq!(
+                guard.report().unwrap(),
+                driver.maps().report().unwrap(),
+                "{} bytes {:?} to {to}",
+                payload.len(),
+                payload.get(..8)
+            );
         }
-        let junk = packet(source, PORT, &[0xee; 60]);
-        assert!(!guard.judge(&junk, 1).unwrap().passed);
+        tunnel.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 2048];
+        let received = std::iter::from_fn(|| tunnel.recv(&mut buffer).ok()).count();
+        assert_eq!(received as u64, guard.report().unwrap().passed);
     }
-    assert!(guard.judge(&[0x50; 100], 1).unwrap().passed);
+}
+
+#[test]
+fn a_flood_of_initiations_to_a_socket_is_limited_by_its_source() {
+    need_root!();
+    let machine = Namespace::new();
+    machine.with_links(|handle| async move {
+        give(&handle, "lo", &[]).await;
+    });
+    let bind = || machine.run(|| UdpSocket::bind(("::1", 0))).unwrap();
+    let (tunnel, sender) = (bind(), bind());
+    let guard = Guard::at_socket(tunnel.as_fd()).unwrap();
+    let initiation = message(1, 148);
+    let begun = Instant::now();
+    for _ in 0..1500 {
+        sender
+            .send_to(&initiation, tunnel.local_addr().unwrap())
+            .unwrap();
+    }
+    let meanwhile = begun.elapsed().as_millis() as u64 / 5;
+    let report = guard.report().unwrap();
+    assert_eq!(report.passed + report.source_rate, 1500);
+    assert!(
+        (1000..=1001 + meanwhile).contains(&report.passed),
+        "{report:?} in {meanwhile} times 5 ms"
+    );
 }
 
 /// How many of so many initiations from there get through, one right after another.

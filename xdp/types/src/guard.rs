@@ -1,11 +1,13 @@
 //! What the guard before the tunnel's UDP socket shares with its loader.
 
-/// The program on an interface's way in, for frames that may lie in several pieces (Linux 5.18).
+/// The program in a driver, for frames that may lie in several pieces (Linux 5.18).
 pub const PROGRAM: &str = "pmz_guard";
 /// The same for kernels before that.
 pub const PROGRAM_OLD: &str = "pmz_guard_old";
+/// The program at the tunnel's UDP socket.
+pub const PROGRAM_SOCKET: &str = "pmz_guard_socket";
 
-/// The read-only global with the tunnel's UDP port, as the number that it is.
+/// The read-only global with the tunnel's UDP port, as the number that it is, for the programs in a driver.
 pub const PORT: &str = "PMZ_GUARD_PORT";
 
 /// [`Config`] at index 0.

@@ -4,7 +4,6 @@ use pmz_xdp_types::Address;
 use pmz_xdp_types::guard::{V4_PREFIX, V6_PREFIX};
 
 use super::frame::Frame;
-use crate::maps::link_header;
 use crate::packet::{Ipv4, Ipv6, UDP};
 
 const ETHERNET: u32 = 14;
@@ -36,25 +35,16 @@ impl Datagram {
     /// Looks for one. Fragments are none: who joins them is behind.
     #[inline(always)]
     pub(super) fn find(frame: &impl Frame, port: u32) -> Option<Self> {
-        let mut start = link_header();
-        let v4 = if start == ETHERNET {
-            let mut ethertype = frame.read::<u16>(12)?;
-            if VLAN.contains(&ethertype) {
-                ethertype = frame.read::<u16>(16)?;
-                start += 4;
-            }
-            match ethertype {
-                ETHERTYPE_IPV4 => true,
-                ETHERTYPE_IPV6 => false,
-                _ => return None,
-            }
-        } else {
-            // Of a single byte at the frame's start, the verifier does not take the compiler's way to check.
-            match frame.read::<[u8; 4]>(start)?[0] >> 4 {
-                4 => true,
-                6 => false,
-                _ => return None,
-            }
+        let mut start = ETHERNET;
+        let mut ethertype = frame.read::<u16>(12)?;
+        if VLAN.contains(&ethertype) {
+            ethertype = frame.read::<u16>(16)?;
+            start += 4;
+        }
+        let v4 = match ethertype {
+            ETHERTYPE_IPV4 => true,
+            ETHERTYPE_IPV6 => false,
+            _ => return None,
         };
         let (transport, source) = if v4 {
             udp_v4(frame, start)?
@@ -83,7 +73,20 @@ fn udp_v4(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
     if header.version >> 4 != 4 || length < 20 || fragment || header.protocol != UDP {
         return None;
     }
-    Some((start + length, Address::v4(header.source & V4_MASK)))
+    Some((start + length, v4_source(&header)))
+}
+
+/// The prefix that the source is in.
+#[inline(always)]
+pub(super) fn v4_source(header: &Ipv4) -> Address {
+    Address::v4(header.source & V4_MASK)
+}
+
+/// The prefix that the source is in.
+#[inline(always)]
+pub(super) fn v6_source(header: &Ipv6) -> Address {
+    let [first, second, ..] = header.source;
+    Address([first, second & V6_MASK, 0, 0])
 }
 
 #[inline(always)]
@@ -92,8 +95,7 @@ fn udp_v6(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
     if header.version[0] >> 4 != 6 {
         return None;
     }
-    let [first, second, ..] = header.source;
-    let source = Address([first, second & V6_MASK, 0, 0]);
+    let source = v6_source(&header);
     let mut protocol = header.next;
     let mut transport = start + 40;
     for _ in 0..MAX_EXTENSIONS {

@@ -1,22 +1,24 @@
-//! `pmz_guard`: on an interface's way in, before the tunnel's UDP socket. Datagrams to the tunnel's port that can't be
-//! WireGuard are dropped and counted; all else passes untouched.
+//! Datagrams to the tunnel's port that can't be WireGuard are dropped and counted. `pmz_guard` does so in a network card's
+//! driver, where all else passes untouched; `pmz_guard_socket` at the tunnel's UDP socket, which sees nothing else.
 
 mod datagram;
 mod frame;
 mod rate;
+mod socket;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
     BPF_F_NO_PREALLOC,
     xdp_action::{XDP_DROP, XDP_PASS},
 };
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{map, socket_filter, xdp};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{SkBuffContext, XdpContext};
 use pmz_xdp_types::guard::{COOKIE, Config, DATA, INITIATION, MAX_PEERS, RESPONSE, count};
 
 use datagram::Datagram;
 use frame::{Frame, Piece, Pieces};
+use socket::Delivered;
 
 /// The tunnel's port. Set by the loader, and so a constant to the verifier.
 #[unsafe(no_mangle)]
@@ -39,29 +41,40 @@ const TYPE_DATA: u32 = 4;
 /// A frame may lie in several pieces, and need not be copied into one.
 #[xdp(frags)]
 pub(crate) fn pmz_guard(ctx: XdpContext) -> u32 {
-    guard(&Pieces(&ctx))
+    in_driver(&Pieces(&ctx))
 }
 
 #[xdp]
 pub(crate) fn pmz_guard_old(ctx: XdpContext) -> u32 {
-    guard(&Piece::of(&ctx))
+    in_driver(&Piece::of(&ctx))
+}
+
+/// Says how many bytes of the datagram the socket gets.
+#[socket_filter]
+pub(crate) fn pmz_guard_socket(ctx: SkBuffContext) -> i64 {
+    const NOTHING: i64 = 0;
+    const ALL: i64 = u32::MAX as i64;
+    let delivered = Delivered(&ctx);
+    match delivered.datagram() {
+        Some(datagram) if !passes(&delivered, &datagram) => NOTHING,
+        Some(_) | None => ALL,
+    }
 }
 
 #[inline(always)]
-fn guard(frame: &impl Frame) -> u32 {
-    let Some(datagram) = Datagram::find(frame, PMZ_GUARD_PORT.load()) else {
-        return XDP_PASS;
-    };
-    match judge(frame, &datagram) {
-        Ok(()) => {
-            event(count::PASSED);
-            XDP_PASS
-        }
-        Err(reason) => {
-            event(reason);
-            XDP_DROP
-        }
+fn in_driver(frame: &impl Frame) -> u32 {
+    match Datagram::find(frame, PMZ_GUARD_PORT.load()) {
+        Some(datagram) if !passes(frame, &datagram) => XDP_DROP,
+        Some(_) | None => XDP_PASS,
     }
+}
+
+/// Judges, and counts what came of it.
+#[inline(always)]
+fn passes(frame: &impl Frame, datagram: &Datagram) -> bool {
+    let verdict = judge(frame, datagram);
+    event(verdict.err().unwrap_or(count::PASSED));
+    verdict.is_ok()
 }
 
 /// Counts an event of [`count`].
