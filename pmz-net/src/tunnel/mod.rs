@@ -9,6 +9,7 @@
 
 mod counters;
 mod peer;
+mod plain_hash;
 mod routing;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use parking_lot::RwLock;
 use counters::Counters;
 pub use counters::{Drop, DropCounts};
 pub use peer::{Peer, PeerStats, Sealed};
+use plain_hash::PlainHash;
 use routing::AllowedIps;
 
 /// Bytes that WireGuard adds to an inner packet: type, receiver, counter and tag (WireGuard paper, 5.4.6).
@@ -87,7 +89,7 @@ pub enum Opened<A> {
 }
 
 struct Table<A> {
-    by_id: HashMap<PeerId, Arc<Peer<A>>>,
+    by_id: HashMap<PeerId, Arc<Peer<A>>, PlainHash>,
     by_key: HashMap<[u8; 32], PeerId>,
     allowed: AllowedIps,
     next_id: u32,
@@ -111,7 +113,7 @@ impl<A> Tunnel<A> {
             private_key,
             public_key,
             table: RwLock::new(Table {
-                by_id: HashMap::new(),
+                by_id: HashMap::default(),
                 by_key: HashMap::new(),
                 allowed: AllowedIps::default(),
                 next_id: 1,
@@ -251,19 +253,18 @@ impl<A> Tunnel<A> {
             }
             TunnResult::Done => {
                 noise.refresh();
-                let newest = counter.is_some_and(|c| noise.is_newest(c));
+                let newest = noise.received(counter, message.len());
                 drop(noise);
-                peer.count_received(message.len());
                 return Opened::Empty { peer, newest };
             }
             TunnResult::Err(error) => return Opened::Dropped(reason(&error)),
         };
-        let newest = counter.is_some_and(|c| noise.is_newest(c));
+        let newest = noise.received(counter, message.len());
         drop(noise);
-        if self.table.read().allowed.lookup(from) != Some(peer.id()) {
+        // No longer prefix than a host's own can be somebody else's.
+        if !peer.has_host(from) && self.table.read().allowed.lookup(from) != Some(peer.id()) {
             return Opened::Dropped(Drop::WrongSource);
         }
-        peer.count_received(message.len());
         Opened::Packet { peer, len, newest }
     }
 

@@ -1,6 +1,6 @@
 //! One peer: its noise state behind a lock, its allowed IPs, its counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use boringtun::noise::{Tunn, TunnResult};
@@ -16,11 +16,6 @@ pub struct Peer<A> {
     public_key: [u8; 32],
     allowed: Vec<IpNet>,
     noise: Mutex<Noise>,
-    received: AtomicU64,
-    received_bytes: AtomicU64,
-    sent: AtomicU64,
-    sent_bytes: AtomicU64,
-    unsendable: AtomicU64,
     /// The caller's own.
     pub attached: A,
 }
@@ -32,6 +27,16 @@ pub(super) struct Noise {
     has_session: bool,
     /// Receiver index and counter of the newest message.
     newest: (u32, u64),
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    sent: u64,
+    sent_bytes: u64,
+    received: u64,
+    received_bytes: u64,
+    unsendable: u64,
 }
 
 impl Noise {
@@ -39,7 +44,15 @@ impl Noise {
         self.has_session = self.tunn.time_since_last_handshake().is_some();
     }
 
-    pub(super) fn is_newest(&mut self, (index, counter): (u32, u64)) -> bool {
+    /// An authentic message of `bytes` came; a data message has a receiver index and a counter. Returns whether no
+    /// message sent after it came before it.
+    pub(super) fn received(&mut self, counter: Option<(u32, u64)>, bytes: usize) -> bool {
+        self.counts.received += 1;
+        self.counts.received_bytes += bytes as u64;
+        counter.is_some_and(|counter| self.is_newest(counter))
+    }
+
+    fn is_newest(&mut self, (index, counter): (u32, u64)) -> bool {
         if !self.has_session {
             // The first data message of an initiator is what makes the responder's session current.
             self.refresh();
@@ -100,12 +113,8 @@ impl<A> Peer<A> {
                 tunn,
                 has_session: false,
                 newest: (0, 0),
+                counts: Counts::default(),
             }),
-            received: AtomicU64::new(0),
-            received_bytes: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            unsendable: AtomicU64::new(0),
             attached,
         }
     }
@@ -131,22 +140,21 @@ impl<A> Peer<A> {
         debug_assert!(out.len() >= MAX_HANDSHAKE.max(packet.len() + DATA_OVERHEAD));
         let mut noise = self.noise();
         if !noise.has_session {
-            self.unsendable.fetch_add(1, Ordering::Relaxed);
+            noise.counts.unsendable += 1;
             return match noise.tunn.format_handshake_initiation(out, false) {
                 TunnResult::WriteToNetwork(message) => Sealed::Initiation(message.len()),
                 _ => Sealed::Nothing,
             };
         }
-        let sealed = match noise.tunn.encapsulate(packet, out) {
-            TunnResult::WriteToNetwork(message) => Sealed::Data(message.len()),
+        match noise.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(message) => {
+                let len = message.len();
+                noise.counts.sent += 1;
+                noise.counts.sent_bytes += len as u64;
+                Sealed::Data(len)
+            }
             _ => Sealed::Nothing,
-        };
-        drop(noise);
-        if let Sealed::Data(len) = sealed {
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            self.sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
         }
-        sealed
     }
 
     /// Begins a handshake at once, even where one is under way or a session stands: after a change of
@@ -177,21 +185,23 @@ impl<A> Peer<A> {
         self.noise.lock()
     }
 
-    pub(super) fn count_received(&self, bytes: usize) {
-        self.received.fetch_add(1, Ordering::Relaxed);
-        self.received_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Whether this one address, by itself, is among the allowed IPs.
+    pub(super) fn has_host(&self, address: IpAddr) -> bool {
+        let host = IpNet::from(address);
+        self.allowed.contains(&host)
     }
 
     /// Its counts.
     pub fn stats(&self) -> PeerStats {
-        let age = self.noise().tunn.time_since_last_handshake();
+        let noise = self.noise();
+        let age = noise.tunn.time_since_last_handshake();
+        let counts = noise.counts;
         PeerStats {
-            sent: self.sent.load(Ordering::Relaxed),
-            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
-            received: self.received.load(Ordering::Relaxed),
-            received_bytes: self.received_bytes.load(Ordering::Relaxed),
-            unsendable: self.unsendable.load(Ordering::Relaxed),
+            sent: counts.sent,
+            sent_bytes: counts.sent_bytes,
+            received: counts.received,
+            received_bytes: counts.received_bytes,
+            unsendable: counts.unsendable,
             handshake_age_s: age.as_ref().map(Duration::as_secs),
         }
     }
