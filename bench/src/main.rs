@@ -9,6 +9,8 @@ mod dns;
 mod lab;
 mod load;
 mod machine;
+#[allow(dead_code)]
+mod reading;
 mod report;
 mod row;
 mod stats;
