@@ -32,7 +32,7 @@ pub(crate) struct Setting {
     pub(crate) carrier: Carrier,
     /// What the API server's sockets use, which send the streams down.
     pub(crate) api_server: Congestion,
-    /// What the load's sockets use.
+    /// What the load's sockets use that nobody tells otherwise.
     pub(crate) applications: Congestion,
     /// Whether the cluster's addresses get virtual ones.
     pub(crate) remapped: bool,
@@ -68,6 +68,9 @@ async fn in_world<T>(
 ) -> Result<T> {
     let playground = world.playground();
     let pod = playground.pod(POD).context("no pod to measure with")?;
+    for netns in [playground.laptop().netns(), pod.netns()] {
+        setting.applications.set_in(netns)?;
+    }
     let transport = match setting.carrier {
         Carrier::Udp => "udp",
         Carrier::Stream => "stream",
@@ -86,8 +89,6 @@ async fn in_world<T>(
         to: pod.netns(),
         at,
         dialled,
-        congestion: setting.applications,
-        warm_up: Duration::ZERO,
         duration: Duration::ZERO,
     })
     .await?;

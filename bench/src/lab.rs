@@ -10,7 +10,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
-use pmz_tests::tcp::fresh_netns;
+use pmz_tests::tcp::{fresh_netns, sysctl};
 
 use crate::load::Course;
 
@@ -42,6 +42,14 @@ impl Congestion {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",
         }
+    }
+
+    /// Makes it what a namespace's sockets have that nobody tells otherwise: neither the program nor the route.
+    ///
+    /// # Errors
+    /// Where the kernel doesn't have it.
+    pub(crate) fn set_in(self, netns: &NetNs) -> Result<()> {
+        sysctl(netns, "ipv4/tcp_congestion_control", self.name())
     }
 
     /// Whether the kernel has it, as it is now.
@@ -96,15 +104,13 @@ impl Lab {
         Ok(lab)
     }
 
-    /// From client to server, whom the client has this address for. It has no times yet.
+    /// From client to server, which has this address for the client. It has no times yet.
     pub(crate) fn course(&self, at: IpAddr) -> Course<'_> {
         Course {
             from: &self.client.netns,
             to: &self.server.netns,
             at,
             dialled: at,
-            congestion: APPLICATIONS,
-            warm_up: Duration::ZERO,
             duration: Duration::ZERO,
         }
     }
@@ -122,6 +128,7 @@ async fn side(last: u8) -> Result<Side> {
     let netns = fresh_netns()?;
     let links = Links::open(&netns)?;
     links.up("lo").await?;
+    APPLICATIONS.set_in(&netns)?;
     Ok(Side {
         netns,
         links,

@@ -6,17 +6,21 @@
 mod agent;
 mod bare;
 mod chart;
+mod cpu;
 mod dns;
 #[allow(dead_code)]
 mod goal;
+mod iperf;
 mod lab;
 mod link;
 mod load;
 mod machine;
-#[allow(dead_code)] // Units of sections to come.
+mod process;
+#[allow(dead_code)]
 mod reading;
 mod report;
 mod run;
+mod search;
 #[allow(dead_code)]
 mod section;
 mod stats;
@@ -30,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pmz_cli::cmd::{self, Hooks};
 use pmz_cli::daemon::ClusterConnector;
 use serde::Serialize;
@@ -157,6 +162,9 @@ fn prepare() -> Result<()> {
          root and leaves nothing behind:\n\n    sudo {}",
         command_line()
     );
+    // Ten thousand connections take more than most shells leave.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     if cfg!(debug_assertions) {
         eprintln!("warning: this is no release build; its figures say little");
     }

@@ -19,6 +19,8 @@ pub(crate) enum Unit {
     Share,
     /// Errors, for one.
     Count,
+    /// Jain's index of fairness, for one: between 0 and 1.
+    Index,
 }
 
 impl Unit {
@@ -44,6 +46,7 @@ impl Unit {
             },
             Self::Share => format!("{:.2} %", value * 100.0),
             Self::Count => format!("{value:.0}"),
+            Self::Index => format!("{value:.3}"),
         }
     }
 }

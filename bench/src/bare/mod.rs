@@ -1,25 +1,26 @@
 //! The section `bare`: two namespaces and a veth pair between them, and what tunnels make of it.
 
+mod goals;
+mod idle;
+mod load;
 mod tunnel;
 mod wireguard;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use pmz_tests::WireguardGo;
-use std::time::Duration;
+use pmz_tests::{BORINGTUN, GOTATUN, WIREGUARD_GO, WireguardProgram};
 
 pub(crate) use tunnel::Carrier;
 
 use crate::agent::{self, Setting};
-use crate::goal::{Bound, Figure, Goal};
+use crate::chart::Chart;
+use crate::goal::Goal;
 use crate::lab::{API_SERVER, APPLICATIONS, ASKED, Congestion, Lab};
-use crate::load::{Course, ONE_FLOW_DOWN, ONE_FLOW_UP};
+use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP};
 use crate::reading::Reading;
-use crate::section::{self, Absent, Run, Section};
+use crate::section::{self, Run, Section};
 use tunnel::BareTunnel;
-use wireguard::WireguardGoTunnel;
-
-const WARM_UP: Duration = Duration::from_millis(500);
+use wireguard::WireguardTunnel;
 
 /// The section.
 pub(crate) struct Bare;
@@ -29,88 +30,90 @@ pub(crate) struct Bare;
 enum Row {
     /// The bare machine.
     Veth,
-    /// The peer.
-    WireguardGo,
+    /// A peer.
+    Wireguard(WireguardProgram),
     /// pmz's engine at both ends, without agent and NAT.
     Pmz(Carrier),
     /// The whole product: from the laptop to a pod.
     Agent(Carrier),
     /// As the one by UDP, with virtual addresses on the laptop.
     Remapped,
+    /// The NAT by itself, without tunnel and crypto.
+    Nat,
 }
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 10] = [
     Row::Veth,
-    Row::WireguardGo,
+    Row::Wireguard(WIREGUARD_GO),
+    Row::Wireguard(BORINGTUN),
+    Row::Wireguard(GOTATUN),
     Row::Pmz(Carrier::Udp),
     Row::Pmz(Carrier::Stream),
     Row::Agent(Carrier::Udp),
     Row::Remapped,
     Row::Agent(Carrier::Stream),
+    Row::Nat,
 ];
 
 impl Row {
     const fn name(self) -> &'static str {
         match self {
             Self::Veth => "veth",
-            Self::WireguardGo => "wireguard-go",
+            Self::Wireguard(program) => program.name,
             Self::Pmz(Carrier::Udp) => "bare-udp",
             Self::Pmz(Carrier::Stream) => "bare-stream",
             Self::Agent(Carrier::Udp) => "agent-udp",
             Self::Remapped => "agent-udp-remap",
             Self::Agent(Carrier::Stream) => "agent-stream",
+            Self::Nat => "nat",
         }
     }
 
     fn description(self) -> String {
-        let told = match self {
-            Self::Veth => "the two namespaces as they are",
-            Self::WireguardGo => "wireguard-go at both ends",
-            Self::Pmz(Carrier::Udp) => "pmz's engine at both ends, by UDP",
-            Self::Pmz(Carrier::Stream) => {
-                "pmz's engine at both ends, by streams over TCP connections"
-            }
-            Self::Agent(Carrier::Udp) => "`pmz up` by UDP, the agent's NAT, a server in a pod",
-            Self::Remapped => "the same, with virtual addresses",
-            Self::Agent(Carrier::Stream) => {
-                "`pmz up` by streams through the API server, the agent's NAT, a server in a pod"
-            }
+        let streams = |told: &str, up: Congestion, down: Congestion| {
+            format!("{told}; streams {up} up, {down} down")
         };
-        let streams =
-            |up: Congestion, down: Congestion| format!("{told}; streams {up} up, {down} down");
         match self {
-            Self::Veth
-            | Self::WireguardGo
-            | Self::Pmz(Carrier::Udp)
-            | Self::Agent(Carrier::Udp)
-            | Self::Remapped => told.to_owned(),
-            Self::Pmz(Carrier::Stream) => {
-                streams(tunnel::STREAM_CONGESTION, tunnel::STREAM_CONGESTION)
+            Self::Veth => "the two namespaces as they are".into(),
+            Self::Wireguard(program) => format!("{} at both ends", program.name),
+            Self::Pmz(Carrier::Udp) => "pmz's engine at both ends, by UDP".into(),
+            Self::Pmz(Carrier::Stream) => streams(
+                "pmz's engine at both ends, by streams over TCP connections",
+                tunnel::STREAM_CONGESTION,
+                tunnel::STREAM_CONGESTION,
+            ),
+            Self::Agent(Carrier::Udp) => {
+                "`pmz up` by UDP, the agent's NAT, a server in a pod".into()
             }
-            Self::Agent(Carrier::Stream) => streams(ASKED, API_SERVER),
+            Self::Remapped => "the same, with virtual addresses".into(),
+            Self::Agent(Carrier::Stream) => streams(
+                "`pmz up` by streams through the API server, the agent's NAT, a server in a pod",
+                ASKED,
+                API_SERVER,
+            ),
+            Self::Nat => {
+                "the agent's NAT on a TUN, without tunnel and crypto: what its threads cost".into()
+            }
         }
     }
 
     async fn measure(self, run: &Run) -> Result<Vec<Reading>> {
-        let lab = async || Lab::new().await;
         let carrier = match self {
             Self::Veth => {
-                let lab = lab().await?;
-                return load(lab.course(lab.server.address), run);
+                let lab = Lab::new().await?;
+                return load::measure(lab.course(lab.server.address), run).await;
             }
-            Self::WireguardGo => {
-                if !WireguardGo::is_installed() {
-                    return Err(Absent("it is not installed".into()).into());
-                }
-                let lab = lab().await?;
-                let tunnel = WireguardGoTunnel::between(&lab).await?;
-                return load(lab.course(tunnel.server_address), run);
+            Self::Wireguard(program) => {
+                let lab = Lab::new().await?;
+                let tunnel = WireguardTunnel::between(&lab, program).await?;
+                return load::measure(lab.course(tunnel.server_address), run).await;
             }
             Self::Pmz(carrier) => {
-                let lab = lab().await?;
+                let lab = Lab::new().await?;
                 let tunnel = BareTunnel::new(&lab, carrier).await?;
-                return load(lab.course(tunnel.server_address), run);
+                return load::measure(lab.course(tunnel.server_address), run).await;
             }
+            Self::Nat => return idle::measure(run).await,
             Self::Agent(carrier) => carrier,
             Self::Remapped => Carrier::Udp,
         };
@@ -123,17 +126,8 @@ impl Row {
             remapped: self == Self::Remapped,
             verbose: run.verbose,
         };
-        agent::measure(&setting, async |course| load(course, run)).await
+        agent::measure(&setting, async |course| load::measure(course, run).await).await
     }
-}
-
-fn load(course: Course<'_>, run: &Run) -> Result<Vec<Reading>> {
-    let course = Course {
-        warm_up: WARM_UP,
-        duration: run.duration,
-        ..course
-    };
-    tokio::task::block_in_place(|| course.measure())
 }
 
 #[async_trait(?Send)]
@@ -143,7 +137,9 @@ impl Section for Bare {
     }
 
     fn title(&self) -> String {
-        format!("two namespaces on one machine, veth of MTU 1500; applications on {APPLICATIONS}")
+        format!(
+            "two namespaces on one machine, veth of MTU 1500; iperf3, applications on {APPLICATIONS}"
+        )
     }
 
     fn rows(&self) -> Vec<section::Row> {
@@ -155,17 +151,26 @@ impl Section for Bare {
     }
 
     fn goals(&self) -> Vec<Goal> {
-        let of = |row: Row, what| Figure::new(row.name(), what);
-        let mut goals = Vec::new();
-        for what in [ONE_FLOW_UP, ONE_FLOW_DOWN] {
-            goals.push(Goal::ratio(
-                format!("{what}, UDP, against wireguard-go"),
-                of(Row::Pmz(Carrier::Udp), what),
-                of(Row::WireguardGo, what),
-                Bound::RatioAtLeast(2.0),
-            ));
-        }
-        goals
+        goals::all()
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        vec![Chart {
+            file: "bare-tunnel",
+            title: "One TCP flow through a tunnel",
+            note: "Two namespaces on one machine, whose two cores do both ends and the load; medians. \
+                   The veth pair by itself carries about 40 Gbit/s."
+                .into(),
+            groups: vec![("up", ONE_FLOW_UP), ("down", ONE_FLOW_DOWN)],
+            bars: vec![
+                ("pmz by UDP", Row::Pmz(Carrier::Udp).name()),
+                ("pmz by streams", Row::Pmz(Carrier::Stream).name()),
+                ("pmz by UDP, agent and NAT", Row::Agent(Carrier::Udp).name()),
+                ("wireguard-go", WIREGUARD_GO.name),
+                ("boringtun-cli", BORINGTUN.name),
+                ("gotatun", GOTATUN.name),
+            ],
+        }]
     }
 
     async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>> {

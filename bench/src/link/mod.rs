@@ -1,5 +1,8 @@
 //! The section `link`: an emulated link with delay, a queue and loss, TCP over it, and pmz over it.
 
+mod goals;
+mod load;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -7,132 +10,191 @@ use anyhow::Result;
 use async_trait::async_trait;
 use ipnet::IpNet;
 use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec, QueueLimit};
+use tokio::task::block_in_place;
 
 use crate::agent::{self, Setting};
 use crate::bare::Carrier;
 use crate::goal::Goal;
-use crate::lab::{self, APPLICATIONS, ASKED, Congestion, Lab};
+use crate::lab::{self, API_SERVER, APPLICATIONS, ASKED, Congestion, Lab};
 use crate::load::Course;
 use crate::reading::Reading;
 use crate::section::{self, Absent, Run, Section};
-
-/// A flow is measured at least this long: some hundred round trips.
-const DURATION: Duration = Duration::from_secs(5);
-/// Time to find the link's rate, which isn't measured.
-const WARM_UP: Duration = Duration::from_secs(1);
 
 /// The section.
 pub(crate) struct Link;
 
 /// One row of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Row {
-    /// TCP alone.
+struct Row {
+    way: Over,
+    loss: Loss,
+}
+
+/// What is between client and server beside the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// Nothing; both ends have this congestion control.
     Tcp(Congestion),
+    /// The whole product by UDP.
+    Udp,
     /// The whole product by streams, whose API server has this congestion control.
     Stream(Congestion),
 }
 
-const ROWS: [Row; 4] = [
-    Row::Tcp(Congestion::Cubic),
-    Row::Stream(Congestion::Cubic),
-    Row::Tcp(Congestion::Bbr),
-    Row::Stream(Congestion::Bbr),
+/// The share of packets that the link loses, each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    None,
+    Tenth,
+    One,
+}
+
+const PLAIN: Over = Over::Tcp(APPLICATIONS);
+const UDP: Over = Over::Udp;
+const STREAM: Over = Over::Stream(API_SERVER);
+const LOSSES: [Loss; 3] = [Loss::None, Loss::Tenth, Loss::One];
+
+const ROWS: [Row; 11] = [
+    Row::new(PLAIN, Loss::None),
+    Row::new(UDP, Loss::None),
+    Row::new(STREAM, Loss::None),
+    Row::new(PLAIN, Loss::Tenth),
+    Row::new(UDP, Loss::Tenth),
+    Row::new(STREAM, Loss::Tenth),
+    Row::new(PLAIN, Loss::One),
+    Row::new(UDP, Loss::One),
+    Row::new(STREAM, Loss::One),
+    Row::new(Over::Tcp(Congestion::Bbr), Loss::One),
+    Row::new(Over::Stream(Congestion::Bbr), Loss::One),
 ];
 
-impl Row {
-    fn name(self) -> &'static str {
+impl Loss {
+    fn share(self) -> f64 {
         match self {
-            Self::Tcp(Congestion::Cubic) => "link-tcp-cubic",
-            Self::Tcp(Congestion::Bbr) => "link-tcp-bbr",
-            Self::Stream(Congestion::Cubic) => "link-stream-cubic",
-            Self::Stream(Congestion::Bbr) => "link-stream-bbr",
+            Self::None => 0.0,
+            Self::Tenth => 0.001,
+            Self::One => 0.01,
+        }
+    }
+}
+
+impl Row {
+    const fn new(way: Over, loss: Loss) -> Self {
+        Self { way, loss }
+    }
+
+    const fn name(self) -> &'static str {
+        use Congestion::{Bbr, Cubic};
+        use Loss::{None, One, Tenth};
+        match (self.way, self.loss) {
+            (Over::Tcp(Cubic), None) => "link-tcp-0",
+            (Over::Tcp(Cubic), Tenth) => "link-tcp-0.1",
+            (Over::Tcp(Cubic), One) => "link-tcp-1",
+            (Over::Udp, None) => "link-udp-0",
+            (Over::Udp, Tenth) => "link-udp-0.1",
+            (Over::Udp, One) => "link-udp-1",
+            (Over::Stream(Cubic), None) => "link-stream-0",
+            (Over::Stream(Cubic), Tenth) => "link-stream-0.1",
+            (Over::Stream(Cubic), One) => "link-stream-1",
+            (Over::Tcp(Bbr), None) => "link-tcp-bbr-0",
+            (Over::Tcp(Bbr), Tenth) => "link-tcp-bbr-0.1",
+            (Over::Tcp(Bbr), One) => "link-tcp-bbr-1",
+            (Over::Stream(Bbr), None) => "link-stream-bbr-0",
+            (Over::Stream(Bbr), Tenth) => "link-stream-bbr-0.1",
+            (Over::Stream(Bbr), One) => "link-stream-bbr-1",
         }
     }
 
     fn description(self) -> String {
-        match self {
-            Self::Tcp(congestion) => format!("TCP alone, {congestion}"),
-            Self::Stream(node) => format!(
-                "`pmz up` by streams, the agent's NAT, a server in a pod; applications {APPLICATIONS}, streams {ASKED} \
-                 up, {node} down"
+        let way = match self.way {
+            Over::Tcp(congestion) => format!("TCP alone, {congestion}"),
+            Over::Udp => "`pmz up` by UDP, the agent's NAT, a server in a pod".into(),
+            Over::Stream(node) => format!(
+                "`pmz up` by streams, {ASKED} up, {node} down, the agent's NAT, a server in a pod"
             ),
+        };
+        format!("{way}; {} % loss", self.loss.share() * 100.0)
+    }
+
+    fn needs(self) -> Vec<Congestion> {
+        match self.way {
+            Over::Tcp(congestion) => vec![congestion],
+            Over::Udp => vec![APPLICATIONS],
+            Over::Stream(node) => vec![APPLICATIONS, node, ASKED],
         }
     }
 
     async fn measure(self, run: &Run) -> Result<Vec<Reading>> {
-        let needed = match self {
-            Self::Tcp(congestion) => [congestion, congestion],
-            Self::Stream(node) => [node, ASKED],
-        };
-        for congestion in needed {
+        for congestion in self.needs() {
             if !congestion.is_available()? {
                 return Err(Absent(format!("this kernel has no {congestion}")).into());
             }
         }
-        match self {
-            Self::Tcp(congestion) => plain(congestion, run).await,
-            Self::Stream(node) => {
-                let setting = Setting {
-                    link: Some(link()),
-                    seed: run.round.into(),
-                    carrier: Carrier::Stream,
-                    api_server: node,
-                    applications: APPLICATIONS,
-                    remapped: false,
-                    verbose: run.verbose,
-                };
-                agent::measure(&setting, async |course| load(course, run)).await
-            }
+        let (carrier, api_server) = match self.way {
+            Over::Tcp(congestion) => return self.plain(congestion, run).await,
+            Over::Udp => (Carrier::Udp, API_SERVER),
+            Over::Stream(node) => (Carrier::Stream, node),
+        };
+        let setting = Setting {
+            link: Some(link(self.loss)),
+            seed: run.round.into(),
+            carrier,
+            api_server,
+            applications: APPLICATIONS,
+            remapped: false,
+            verbose: run.verbose,
+        };
+        agent::measure(&setting, async |course| self.load(&course, run)).await
+    }
+
+    /// TCP over the link, with nothing else on the way.
+    async fn plain(self, congestion: Congestion, run: &Run) -> Result<Vec<Reading>> {
+        let lab = Lab::unjoined().await?;
+        let addresses = |of: IpAddr| Ok::<_, anyhow::Error>([IpNet::new(of, 24)?]);
+        let (client, server) = (
+            addresses(lab.client.address)?,
+            addresses(lab.server.address)?,
+        );
+        for side in [&lab.client, &lab.server] {
+            congestion.set_in(&side.netns)?;
         }
+        let _link = LinkEmulator::between(
+            LinkEnd {
+                netns: &lab.client.netns,
+                interface: lab::INTERFACE,
+                addresses: &client,
+            },
+            LinkEnd {
+                netns: &lab.server.netns,
+                interface: lab::INTERFACE,
+                addresses: &server,
+            },
+            lab::MTU,
+            link(self.loss),
+            run.round.into(),
+        )
+        .await?;
+        self.load(&lab.course(lab.server.address), run)
+    }
+
+    /// What losses make of fairness and round trips is chance more than anything else, and takes its time: they are measured
+    /// where there is none.
+    fn load(self, course: &Course<'_>, run: &Run) -> Result<Vec<Reading>> {
+        block_in_place(|| {
+            let mut readings = load::rates(course, run)?;
+            if self.loss == Loss::None {
+                readings.extend(load::neighbours(course, run)?);
+            }
+            Ok(readings)
+        })
     }
 }
 
-/// TCP over the link, with nothing else on the way.
-async fn plain(congestion: Congestion, run: &Run) -> Result<Vec<Reading>> {
-    let lab = Lab::unjoined().await?;
-    let addresses = |of: IpAddr| Ok::<_, anyhow::Error>([IpNet::new(of, 24)?]);
-    let (client, server) = (
-        addresses(lab.client.address)?,
-        addresses(lab.server.address)?,
-    );
-    let _link = LinkEmulator::between(
-        LinkEnd {
-            netns: &lab.client.netns,
-            interface: lab::INTERFACE,
-            addresses: &client,
-        },
-        LinkEnd {
-            netns: &lab.server.netns,
-            interface: lab::INTERFACE,
-            addresses: &server,
-        },
-        lab::MTU,
-        link(),
-        run.round.into(),
-    )
-    .await?;
-    let course = Course {
-        congestion,
-        ..lab.course(lab.server.address)
-    };
-    load(course, run)
-}
-
-fn load(course: Course<'_>, run: &Run) -> Result<Vec<Reading>> {
-    let course = Course {
-        warm_up: WARM_UP,
-        duration: run.duration.max(DURATION),
-        ..course
-    };
-    tokio::task::block_in_place(|| course.measure())
-}
-
-/// 40 ms there and back, 1 % loss each way, 200 Mbit/s.
-fn link() -> LinkSpec {
+/// 40 ms there and back, 200 Mbit/s, and a queue of 40 ms before it.
+fn link(loss: Loss) -> LinkSpec {
     LinkSpec {
         delay: Duration::from_millis(20),
-        loss: 0.01,
+        loss: loss.share(),
         rate: Some(200_000_000),
         queue: QueueLimit::Time(Duration::from_millis(40)),
         ..LinkSpec::default()
@@ -146,7 +208,7 @@ impl Section for Link {
     }
 
     fn title(&self) -> String {
-        link().to_string()
+        format!("{}; applications on {APPLICATIONS}", link(Loss::None))
     }
 
     fn rows(&self) -> Vec<section::Row> {
@@ -158,7 +220,7 @@ impl Section for Link {
     }
 
     fn goals(&self) -> Vec<Goal> {
-        Vec::new()
+        goals::all()
     }
 
     async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>> {

@@ -212,8 +212,6 @@ impl Cell {
             to: &bed.service,
             at: bed.ours_at,
             dialled: bed.ours_at,
-            congestion: self.congestion,
-            warm_up: Duration::ZERO,
             duration: Duration::ZERO,
         };
         let (p50, p99) = block_in_place(|| course.round_trip())?;
@@ -259,8 +257,8 @@ fn ends(bed: &Bed, side: Side, way: Way, congestion: Congestion) -> Ends<'_> {
         to,
         at,
         way,
-        client: congestion,
-        server,
+        client: Some(congestion),
+        server: Some(server),
     }
 }
 
