@@ -32,7 +32,7 @@ pub(crate) struct Setting {
     pub(crate) carrier: Carrier,
     /// What the API server's sockets use, which send the streams down.
     pub(crate) api_server: Congestion,
-    /// What the load's sockets use that nobody tells otherwise.
+    /// What the load's sockets use.
     pub(crate) applications: Congestion,
     /// Whether the cluster's addresses get virtual ones.
     pub(crate) remapped: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Setting {
 /// Where something can't be made, `load` fails, or packets went by another carrier.
 pub(crate) async fn measure<T>(
     setting: &Setting,
-    load: impl AsyncFnOnce(Course<'_>) -> Result<T>,
+    load: impl AsyncFnOnce(&World, Course<'_>) -> Result<T>,
 ) -> Result<T> {
     let options = Options {
         link: setting.link.clone(),
@@ -64,13 +64,10 @@ pub(crate) async fn measure<T>(
 async fn in_world<T>(
     world: &World,
     setting: &Setting,
-    load: impl AsyncFnOnce(Course<'_>) -> Result<T>,
+    load: impl AsyncFnOnce(&World, Course<'_>) -> Result<T>,
 ) -> Result<T> {
     let playground = world.playground();
     let pod = playground.pod(POD).context("no pod to measure with")?;
-    for netns in [playground.laptop().netns(), pod.netns()] {
-        setting.applications.set_in(netns)?;
-    }
     let transport = match setting.carrier {
         Carrier::Udp => "udp",
         Carrier::Stream => "stream",
@@ -84,14 +81,15 @@ async fn in_world<T>(
     } else {
         at
     };
-    let measured = load(Course {
+    let course = Course {
         from: playground.laptop().netns(),
         to: pod.netns(),
         at,
         dialled,
+        congestion: setting.applications,
         duration: Duration::ZERO,
-    })
-    .await?;
+    };
+    let measured = load(world, course).await?;
     check_carrier(world, setting.carrier).await?;
     Ok(measured)
 }

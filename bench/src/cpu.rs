@@ -25,6 +25,18 @@ pub(crate) fn of_threads(names: &[&str]) -> Result<Duration> {
     Ok(sum)
 }
 
+/// The processor time so far of all threads that a process has now, by its folder in /proc.
+///
+/// # Errors
+/// Where it has ended, or as [`of_threads`].
+pub(crate) fn of_process(process: &Path) -> Result<Duration> {
+    let tasks = process.join("task");
+    let tasks = fs::read_dir(&tasks).with_context(|| format!("{} has ended", process.display()))?;
+    // A thread may end while it is looked at.
+    let threads = tasks.flatten().filter_map(|task| on_cpu(&task.path()).ok());
+    Ok(threads.sum())
+}
+
 /// `schedstat`'s first number: nanoseconds on a processor (Documentation/scheduler/sched-stats).
 fn on_cpu(task: &Path) -> Result<Duration> {
     let path = task.join("schedstat");

@@ -55,7 +55,8 @@ pub(crate) fn is_needed() -> Result<()> {
 pub(crate) async fn flows(course: &Course<'_>, way: Way, count: usize) -> Result<f64> {
     let omitted = WARM_UP.as_secs().to_string();
     let count = count.to_string();
-    let mut arguments = vec!["-O", &omitted, "-P", &count];
+    let congestion = course.congestion.name();
+    let mut arguments = vec!["-O", &omitted, "-P", &count, "-C", congestion];
     if way == Way::Down {
         arguments.push("-R");
     }

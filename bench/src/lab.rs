@@ -10,7 +10,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
-use pmz_tests::tcp::{fresh_netns, sysctl};
+use pmz_tests::tcp::fresh_netns;
 
 use crate::load::Course;
 
@@ -42,14 +42,6 @@ impl Congestion {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",
         }
-    }
-
-    /// Makes it what a namespace's sockets have that nobody tells otherwise: neither the program nor the route.
-    ///
-    /// # Errors
-    /// Where the kernel doesn't have it.
-    pub(crate) fn set_in(self, netns: &NetNs) -> Result<()> {
-        sysctl(netns, "ipv4/tcp_congestion_control", self.name())
     }
 
     /// Whether the kernel has it, as it is now.
@@ -111,6 +103,7 @@ impl Lab {
             to: &self.server.netns,
             at,
             dialled: at,
+            congestion: APPLICATIONS,
             duration: Duration::ZERO,
         }
     }
@@ -128,7 +121,6 @@ async fn side(last: u8) -> Result<Side> {
     let netns = fresh_netns()?;
     let links = Links::open(&netns)?;
     links.up("lo").await?;
-    APPLICATIONS.set_in(&netns)?;
     Ok(Side {
         netns,
         links,

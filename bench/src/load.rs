@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use pmz_cli::playground::netns::NetNs;
 use socket2::SockRef;
 
+use crate::lab::Congestion;
 use crate::reading::{Reading, Unit};
 use crate::stats::percentile;
 
@@ -45,6 +46,8 @@ pub(crate) struct Course<'a> {
     pub(crate) at: IpAddr,
     /// What the client has for it.
     pub(crate) dialled: IpAddr,
+    /// Of the sockets at both ends, which are told: as its default a namespace may only have what the machine allows everyone.
+    pub(crate) congestion: Congestion,
     /// Of each flow, as far as it is counted.
     pub(crate) duration: Duration,
 }
@@ -66,8 +69,11 @@ impl Course<'_> {
     fn listen(&self) -> Result<TcpListener> {
         let listener = self.to.run(|| TcpListener::bind((self.at, 0)))?;
         let listener = listener.with_context(|| format!("listen on {}", self.at))?;
+        let socket = SockRef::from(&listener);
+        // What it accepts inherits this.
+        socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
         // Limits accept(2), too.
-        SockRef::from(&listener).set_read_timeout(Some(TIMEOUT))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
         Ok(listener)
     }
 
@@ -75,6 +81,7 @@ impl Course<'_> {
         let to = SocketAddr::new(self.dialled, listener.port());
         let stream = self.from.run(|| TcpStream::connect_timeout(&to, TIMEOUT))?;
         let stream = stream.with_context(|| format!("connect to {to}"))?;
+        SockRef::from(&stream).set_tcp_congestion(self.congestion.name().as_bytes())?;
         set_timeouts(&stream)?;
         Ok(stream)
     }
@@ -150,6 +157,7 @@ mod tests {
             to: &here,
             at: std::net::Ipv4Addr::LOCALHOST.into(),
             dialled: std::net::Ipv4Addr::LOCALHOST.into(),
+            congestion: Congestion::Cubic,
             duration: Duration::ZERO,
         };
         let readings = course.round_trips().unwrap();

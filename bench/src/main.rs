@@ -19,6 +19,7 @@ mod process;
 #[allow(dead_code)]
 mod reading;
 mod report;
+mod rest;
 mod run;
 mod search;
 #[allow(dead_code)]
@@ -141,7 +142,11 @@ fn execute(args: &Args) -> Result<ExitCode> {
 
 /// All that can be measured, in the table's order.
 fn sections() -> Vec<Box<dyn Section>> {
-    vec![Box::new(bare::Bare), Box::new(link::Link)]
+    vec![
+        Box::new(bare::Bare),
+        Box::new(link::Link),
+        Box::new(rest::Rest),
+    ]
 }
 
 /// Writes a report to standard output. Whoever has seen enough of it may have closed that.

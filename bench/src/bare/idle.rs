@@ -80,8 +80,8 @@ fn cost(bed: &Bed, way: Way, duration: Duration) -> Result<f64> {
         to: &bed.service,
         at: bed.ours_at,
         way,
-        client: Some(APPLICATIONS),
-        server: None,
+        client: APPLICATIONS,
+        server: APPLICATIONS,
     };
     let flows = Connected::new(ends, 1)?.start()?;
     thread::sleep(WARM_UP);

@@ -126,7 +126,7 @@ impl Row {
             remapped: self == Self::Remapped,
             verbose: run.verbose,
         };
-        agent::measure(&setting, async |course| load::measure(course, run).await).await
+        agent::measure(&setting, async |_, course| load::measure(course, run).await).await
     }
 }
 

@@ -92,7 +92,7 @@ fn ends<'a>(course: &Course<'a>, way: Way) -> Ends<'a> {
         to: course.to,
         at: course.at,
         way,
-        client: None,
-        server: None,
+        client: course.congestion,
+        server: course.congestion,
     }
 }

@@ -144,7 +144,7 @@ impl Row {
             remapped: false,
             verbose: run.verbose,
         };
-        agent::measure(&setting, async |course| self.load(&course, run)).await
+        agent::measure(&setting, async |_, course| self.load(&course, run)).await
     }
 
     /// TCP over the link, with nothing else on the way.
@@ -155,9 +155,6 @@ impl Row {
             addresses(lab.client.address)?,
             addresses(lab.server.address)?,
         );
-        for side in [&lab.client, &lab.server] {
-            congestion.set_in(&side.netns)?;
-        }
         let _link = LinkEmulator::between(
             LinkEnd {
                 netns: &lab.client.netns,
@@ -174,7 +171,11 @@ impl Row {
             run.round.into(),
         )
         .await?;
-        self.load(&lab.course(lab.server.address), run)
+        let course = Course {
+            congestion,
+            ..lab.course(lab.server.address)
+        };
+        self.load(&course, run)
     }
 
     /// What losses make of fairness and round trips is chance more than anything else, and takes its time: they are measured

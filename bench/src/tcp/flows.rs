@@ -28,10 +28,10 @@ pub(crate) struct Ends<'a> {
     /// The address that is connected to.
     pub(crate) at: IpAddr,
     pub(crate) way: Way,
-    /// Of the client's sockets; none: what their namespace or the route gives them.
-    pub(crate) client: Option<Congestion>,
+    /// Of the client's sockets.
+    pub(crate) client: Congestion,
     /// Of the listener's sockets.
-    pub(crate) server: Option<Congestion>,
+    pub(crate) server: Congestion,
 }
 
 /// Connections that nothing has been sent on.
@@ -165,7 +165,7 @@ fn listen(ends: Ends<'_>, count: usize) -> Result<TcpListener> {
     let listener = ends.to.run(|| -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // What it accepts inherits this.
-        set_congestion(&socket, ends.server)?;
+        socket.set_tcp_congestion(ends.server.name().as_bytes())?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(count)?)?;
         // Limits accept(2), too.
@@ -180,17 +180,11 @@ fn listen(ends: Ends<'_>, count: usize) -> Result<TcpListener> {
 fn connect(ends: Ends<'_>, to: SocketAddr) -> Result<TcpStream> {
     let socket = ends.from.run(|| -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        set_congestion(&socket, ends.client)?;
+        socket.set_tcp_congestion(ends.client.name().as_bytes())?;
         socket.connect_timeout(&to.into(), TIMEOUT)?;
         Ok(socket)
     })?;
     Ok(socket.with_context(|| format!("connect to {to}"))?.into())
-}
-
-fn set_congestion(socket: &Socket, congestion: Option<Congestion>) -> std::io::Result<()> {
-    congestion.map_or(Ok(()), |congestion| {
-        socket.set_tcp_congestion(congestion.name().as_bytes())
-    })
 }
 
 /// Writes until told to stop.

@@ -212,6 +212,7 @@ impl Cell {
             to: &bed.service,
             at: bed.ours_at,
             dialled: bed.ours_at,
+            congestion: self.congestion,
             duration: Duration::ZERO,
         };
         let (p50, p99) = block_in_place(|| course.round_trip())?;
@@ -257,8 +258,8 @@ fn ends(bed: &Bed, side: Side, way: Way, congestion: Congestion) -> Ends<'_> {
         to,
         at,
         way,
-        client: Some(congestion),
-        server: Some(server),
+        client: congestion,
+        server,
     }
 }
 
