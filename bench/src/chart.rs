@@ -19,6 +19,7 @@ const VALUES: usize = 110;
 const BAR: usize = 20;
 const GAP: usize = 5;
 const HEADING: usize = 34;
+const NOTE: usize = 17;
 /// From Okabe and Ito's palette, which colour-blind people can tell apart.
 const COLOURS: [&str; 7] = [
     "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999",
@@ -30,18 +31,22 @@ pub(crate) struct Chart {
     /// The file's name, without its ending.
     pub(crate) file: &'static str,
     pub(crate) title: &'static str,
-    /// Below it: what a reader has to know.
-    pub(crate) note: String,
+    /// Below it: what a reader has to know beside the machine.
+    pub(crate) note: &'static str,
     /// Headings, and what the readings call it.
     pub(crate) groups: Vec<(&'static str, &'static str)>,
     /// Labels, and the rows' names; a row that wasn't measured has no bar.
     pub(crate) bars: Vec<(&'static str, &'static str)>,
+    /// A label, and a row that is only told of in the note: it would dwarf the bars.
+    pub(crate) aside: Option<(&'static str, &'static str)>,
 }
 
 /// A chart with the values of a run.
 struct Drawn<'a> {
     chart: &'a Chart,
     groups: Vec<Group>,
+    /// Lines below the bars.
+    notes: Vec<String>,
 }
 
 struct Group {
@@ -94,18 +99,38 @@ impl Chart {
         };
         let groups: Vec<Group> = self.groups.iter().map(group).collect();
         let groups: Vec<Group> = groups.into_iter().filter(|g| !g.bars.is_empty()).collect();
-        (!groups.is_empty()).then_some(Drawn {
+        (!groups.is_empty()).then(|| Drawn {
             chart: self,
             groups,
+            notes: self.notes(report),
         })
+    }
+
+    fn notes(&self, report: &Report) -> Vec<String> {
+        let mut notes = vec![format!(
+            "{} Medians of {} rounds; {}, {} cores, Linux {}.",
+            self.note,
+            report.rounds,
+            report.machine.cpu,
+            report.machine.cores,
+            report.machine.kernel
+        )];
+        notes.extend(self.aside.and_then(|(label, row)| {
+            let told = |(heading, what): &(&'static str, &'static str)| {
+                let reading = report.figure(Figure::new(row, what))?;
+                Some(format!("{heading} {}", reading.unit.show(reading.value)))
+            };
+            let told: Vec<String> = self.groups.iter().filter_map(told).collect();
+            (!told.is_empty()).then(|| format!("{label}: {}", told.join(", ")))
+        }));
+        notes
     }
 }
 
 impl Drawn<'_> {
     fn height(&self) -> usize {
         let bars: usize = self.groups.iter().map(|group| group.bars.len()).sum();
-        let note = 26;
-        MARGIN * 2 + 40 + self.groups.len() * HEADING + bars * (BAR + GAP) + note
+        MARGIN * 2 + 44 + self.groups.len() * HEADING + bars * (BAR + GAP) + self.notes.len() * NOTE
     }
 }
 
@@ -144,12 +169,16 @@ impl fmt::Display for Drawn<'_> {
                 y += BAR + GAP;
             }
         }
-        y += 22;
-        writeln!(
-            f,
-            "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"11\" fill=\"#57606a\">{}</text>\n</svg>",
-            escaped(&self.chart.note)
-        )
+        y += GAP;
+        for note in &self.notes {
+            y += NOTE;
+            writeln!(
+                f,
+                "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"11\" fill=\"#57606a\">{}</text>",
+                escaped(note)
+            )?;
+        }
+        f.write_str("</svg>\n")
     }
 }
 
@@ -203,13 +232,14 @@ mod tests {
         Chart {
             file: "speed",
             title: "Speed & <more>",
-            note: "medians".into(),
+            note: "Two namespaces.",
             groups: vec![("up", "speed"), ("never measured", "nothing")],
             bars: vec![
                 ("pmz", "tunnel"),
                 ("a cable", "cable"),
                 ("not there", "absent"),
             ],
+            aside: Some(("For comparison", "cable")),
         }
     }
 

@@ -158,9 +158,7 @@ impl Section for Bare {
         vec![Chart {
             file: "bare-tunnel",
             title: "One TCP flow through a tunnel",
-            note: "Two namespaces on one machine, whose two cores do both ends and the load; medians. \
-                   The veth pair by itself carries about 40 Gbit/s."
-                .into(),
+            note: "Two namespaces on one machine, which also does the load (iperf3).",
             groups: vec![("up", ONE_FLOW_UP), ("down", ONE_FLOW_DOWN)],
             bars: vec![
                 ("pmz by UDP", Row::Pmz(Carrier::Udp).name()),
@@ -170,6 +168,7 @@ impl Section for Bare {
                 ("boringtun-cli", BORINGTUN.name),
                 ("gotatun", GOTATUN.name),
             ],
+            aside: Some(("The veth pair by itself", Row::Veth.name())),
         }]
     }
 

@@ -1,5 +1,6 @@
 //! The section `rest`: what pmz takes while nothing, or little, goes through it.
 
+mod datagram;
 mod peers;
 mod process;
 
@@ -16,7 +17,7 @@ use crate::bare::Carrier;
 use crate::goal::{Bound, Figure, Goal};
 use crate::iperf;
 use crate::lab::{API_SERVER, APPLICATIONS};
-use crate::load::{Course, Way};
+use crate::load::{Course, ONE_FLOW_DOWN, ONE_FLOW_UP, Way};
 use crate::reading::{Reading, Unit};
 use crate::section::{self, Run, Section};
 use peers::Peers;
@@ -42,12 +43,7 @@ const AGENT_MEMORY: &str = "agent's memory";
 const PER_PEER: &str = "agent's memory per idle peer";
 const IDLE_CPU: &str = "agent's CPU, 1,000 peers idle";
 const MOVING_CPU: &str = "agent's CPU, 1,000 peers moving a little";
-const ALONE: [&str; 2] = ["one flow up, alone", "one flow down, alone"];
-const BESIDE: [&str; 2] = [
-    "one flow up, 999 idle peers beside it",
-    "one flow down, 999 idle peers beside it",
-];
-const WAYS: [Way; 2] = [Way::Up, Way::Down];
+const FLOWS: [(&str, Way); 2] = [(ONE_FLOW_UP, Way::Up), (ONE_FLOW_DOWN, Way::Down)];
 
 /// The section.
 pub(crate) struct Rest;
@@ -91,21 +87,22 @@ impl Row {
             remapped: false,
             verbose: run.verbose,
         };
-        agent::measure(&setting, async |world, course| match self {
-            Self::Connected => connected(world).await,
-            Self::Full => {
-                let course = Course {
-                    duration: run.duration,
-                    ..course
-                };
-                full(world, &course).await
+        agent::measure(&setting, async |world, course| {
+            let course = Course {
+                duration: run.duration,
+                ..course
+            };
+            match self {
+                Self::Connected => connected(world, &course).await,
+                Self::Full => full(world, &course).await,
             }
         })
         .await
     }
 }
 
-async fn connected(world: &World) -> Result<Vec<Reading>> {
+async fn connected(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
+    iperf::is_needed()?;
     let laptop = world.playground().laptop().netns();
     let daemon = Processes::of(laptop, "daemon")?;
     let helper = Processes::of(laptop, "helper")?;
@@ -114,13 +111,15 @@ async fn connected(world: &World) -> Result<Vec<Reading>> {
     let before = [daemon.cpu()?, agent.cpu()?];
     sleep(WATCHED).await;
     let share = |before: Duration, now: Duration| (now - before).div_duration_f64(WATCHED);
-    Ok(vec![
+    let mut readings = vec![
         Reading::new(DAEMON_CPU, Unit::Share, share(before[0], daemon.cpu()?)),
         Reading::new(DAEMON_MEMORY, Unit::Bytes, daemon.resident()?),
         Reading::new(HELPER_MEMORY, Unit::Bytes, helper.resident()?),
         Reading::new(AGENT_CPU, Unit::Share, share(before[1], agent.cpu()?)),
         Reading::new(AGENT_MEMORY, Unit::Bytes, agent.resident()?),
-    ])
+    ];
+    readings.extend(flows(course).await?);
+    Ok(readings)
 }
 
 async fn full(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
@@ -141,16 +140,19 @@ async fn full(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
         Ok((agent.cpu()? - before).div_duration_f64(WATCHED))
     };
     readings.push(Reading::new(IDLE_CPU, Unit::Share, cpu().await?));
-    for (what, way) in BESIDE.into_iter().zip(WAYS) {
-        let rate = iperf::flows(course, way, 1).await.context(what)?;
-        readings.push(Reading::new(what, Unit::BitsPerSecond, rate));
-    }
+    readings.extend(flows(course).await?);
     peers.begin(A_LITTLE);
     sleep(SETTLED).await;
     let moving = cpu().await?;
     peers.leave().await.context("peers that move a little")?;
     readings.push(Reading::new(MOVING_CPU, Unit::Share, moving));
-    for (what, way) in ALONE.into_iter().zip(WAYS) {
+    Ok(readings)
+}
+
+/// The laptop's own.
+async fn flows(course: &Course<'_>) -> Result<Vec<Reading>> {
+    let mut readings = Vec::new();
+    for (what, way) in FLOWS {
         let rate = iperf::flows(course, way, 1).await.context(what)?;
         readings.push(Reading::new(what, Unit::BitsPerSecond, rate));
     }
@@ -192,12 +194,11 @@ impl Section for Rest {
             most(Row::Full, PER_PEER, 8.0 * KIB),
             most(Row::Full, MOVING_CPU, 1.0),
         ];
-        for (beside, alone) in BESIDE.into_iter().zip(ALONE) {
-            let figure = |what| Figure::new(Row::Full.name(), what);
+        for (what, _) in FLOWS {
             goals.push(Goal::ratio(
-                beside,
-                figure(beside),
-                figure(alone),
+                format!("{what}: {OTHERS} idle peers beside it, against alone"),
+                Figure::new(Row::Full.name(), what),
+                Figure::new(Row::Connected.name(), what),
                 Bound::RatioAtLeast(0.95),
             ));
         }
