@@ -1,16 +1,16 @@
-//! The load: one TCP flow as fast as it goes, and round trips of one byte.
+//! Between whom a load runs, and one of the bench's own: round trips of one byte.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use pmz_cli::playground::netns::NetNs;
-use serde::Serialize;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::lab::Congestion;
+use crate::reading::{Reading, Unit};
 use crate::stats::percentile;
 
 /// What one call writes or reads.
@@ -23,32 +23,16 @@ const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
 /// Before these round trips the processes on the way may still be asleep.
 const UNCOUNTED: usize = 5;
 
+pub(crate) const ONE_FLOW_UP: &str = "one flow up";
+pub(crate) const ONE_FLOW_DOWN: &str = "one flow down";
+pub(crate) const ROUND_TRIP_P50: &str = "1-byte round trip, p50";
+pub(crate) const ROUND_TRIP_P99: &str = "1-byte round trip, p99";
+
 /// Which way the bytes go, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Up,
     Down,
-}
-
-/// What came of measuring a row once.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Sample(Sample),
-    /// It can't be measured here; why.
-    Absent(String),
-}
-
-/// What was measured.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Sample {
-    /// Bits per second, one TCP flow from client to server.
-    pub(crate) up_bps: f64,
-    /// From server to client.
-    pub(crate) down_bps: f64,
-    /// Round trip of one byte, median, microseconds.
-    pub(crate) rtt_p50_us: f64,
-    /// Its 99th percentile.
-    pub(crate) rtt_p99_us: f64,
 }
 
 /// Where the load runs.
@@ -62,88 +46,44 @@ pub(crate) struct Course<'a> {
     pub(crate) at: IpAddr,
     /// What the client has for it.
     pub(crate) dialled: IpAddr,
-    /// Of the sockets at both ends.
+    /// Of the sockets at both ends, which are told: as its default a namespace may only have what the machine allows everyone.
     pub(crate) congestion: Congestion,
-    /// Not counted at the start of a flow.
-    pub(crate) warm_up: Duration,
-    /// Counted after it.
+    /// Of each flow, as far as it is counted.
     pub(crate) duration: Duration,
 }
 
 impl Course<'_> {
-    /// Runs all of it, one after the other. Blocks.
+    /// Median and 99th percentile of the round trip of one byte. Blocks.
     ///
     /// # Errors
     /// Where a connection can't be made, breaks, or stands still for 20 s.
-    pub(crate) fn measure(&self) -> Result<Sample> {
-        let (rtt_p50_us, rtt_p99_us) = self.round_trip().context("round trips")?;
-        Ok(Sample {
-            up_bps: self.flow(Way::Up).context("the flow up")?,
-            down_bps: self.flow(Way::Down).context("the flow down")?,
-            rtt_p50_us,
-            rtt_p99_us,
-        })
+    pub(crate) fn round_trips(&self) -> Result<Vec<Reading>> {
+        let (p50_us, p99_us) = self.round_trip().context("round trips")?;
+        let seconds = |what, us: f64| Reading::new(what, Unit::Seconds, us / 1e6);
+        Ok(vec![
+            seconds(ROUND_TRIP_P50, p50_us),
+            seconds(ROUND_TRIP_P99, p99_us),
+        ])
     }
 
     fn listen(&self) -> Result<TcpListener> {
-        let address = SockAddr::from(SocketAddr::new(self.at, 0));
-        let listener = self.to.run(|| -> Result<Socket> {
-            let socket = Socket::new(
-                Domain::for_address(SocketAddr::new(self.at, 0)),
-                Type::STREAM,
-                None,
-            )?;
-            // What it accepts inherits this.
-            socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
-            socket.bind(&address)?;
-            socket.listen(1)?;
-            // Limits accept(2), too.
-            socket.set_read_timeout(Some(TIMEOUT))?;
-            Ok(socket)
-        })?;
-        Ok(listener
-            .with_context(|| format!("listen on {}", self.at))?
-            .into())
+        let listener = self.to.run(|| TcpListener::bind((self.at, 0)))?;
+        let listener = listener.with_context(|| format!("listen on {}", self.at))?;
+        let socket = SockRef::from(&listener);
+        // What it accepts inherits this.
+        socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
+        // Limits accept(2), too.
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        Ok(listener)
     }
 
     fn connect(&self, listener: SocketAddr) -> Result<TcpStream> {
         let to = SocketAddr::new(self.dialled, listener.port());
-        let socket = self.from.run(|| -> Result<Socket> {
-            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-            socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
-            socket.connect_timeout(&to.into(), TIMEOUT)?;
-            Ok(socket)
-        })?;
-        let stream = TcpStream::from(socket.with_context(|| format!("connect to {to}"))?);
+        let stream = self.from.run(|| TcpStream::connect_timeout(&to, TIMEOUT))?;
+        let stream = stream.with_context(|| format!("connect to {to}"))?;
+        SockRef::from(&stream).set_tcp_congestion(self.congestion.name().as_bytes())?;
         set_timeouts(&stream)?;
         Ok(stream)
-    }
-
-    /// Bits per second of one TCP flow. Whoever reads ends it, so that no queue on the way has to be
-    /// drained first.
-    fn flow(&self, way: Way) -> Result<f64> {
-        let listener = self.listen()?;
-        let address = listener.local_addr()?;
-        let (warm_up, duration) = (self.warm_up, self.duration);
-        let server = thread::spawn(move || -> Result<Option<f64>> {
-            let stream = accept(&listener)?;
-            match way {
-                Way::Up => read(stream, warm_up, duration).map(Some),
-                Way::Down => write(stream).map(|()| None),
-            }
-        });
-        let stream = self.connect(address)?;
-        let client = match way {
-            Way::Up => write(stream).map(|()| None),
-            Way::Down => read(stream, warm_up, duration).map(Some),
-        };
-        let server = join(server);
-        // What broke the flow is told by whoever read.
-        match way {
-            Way::Up => server?.or(client?),
-            Way::Down => client?.or(server?),
-        }
-        .context("nobody read")
     }
 
     /// Median and 99th percentile of the round trip of one byte, in microseconds.
@@ -198,55 +138,16 @@ fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("the server panicked"))?
 }
 
-/// Writes until the reader has had enough.
-fn write(mut stream: TcpStream) -> Result<()> {
-    let chunk = vec![0x5a_u8; CHUNK];
-    loop {
-        match stream.write_all(&chunk) {
-            Ok(()) => {}
-            Err(error) => match error.kind() {
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return Ok(()),
-                _ => return Err(error).context("write"),
-            },
-        }
-    }
-}
-
-/// Reads for that long, and closes with a reset; bits per second after the warm-up.
-fn read(mut stream: TcpStream, warm_up: Duration, duration: Duration) -> Result<f64> {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    let mut chunk = vec![0_u8; CHUNK];
-    let start = Instant::now();
-    let mut counted = 0_u64;
-    let mut since = None;
-    loop {
-        let n = stream.read(&mut chunk).context("read")?;
-        ensure!(n > 0, "the flow ended by itself");
-        let now = Instant::now();
-        match since {
-            Some(since) => {
-                counted += n as u64;
-                let elapsed: Duration = now - since;
-                if elapsed >= duration {
-                    return Ok(counted as f64 * 8.0 / elapsed.as_secs_f64());
-                }
-            }
-            None if now - start >= warm_up => since = Some(now),
-            None => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_and_round_trips_over_loopback_are_measured() {
+    fn round_trips_over_loopback_are_measured() {
         let here = NetNs::current().unwrap();
         if here.run(|| ()).is_err() {
             pmz_tests::skipped(
-                "a_flow_and_round_trips_over_loopback_are_measured",
+                "round_trips_over_loopback_are_measured",
                 "no right to enter a network namespace",
             );
             return;
@@ -257,11 +158,13 @@ mod tests {
             at: std::net::Ipv4Addr::LOCALHOST.into(),
             dialled: std::net::Ipv4Addr::LOCALHOST.into(),
             congestion: Congestion::Cubic,
-            warm_up: Duration::from_millis(10),
-            duration: Duration::from_millis(50),
+            duration: Duration::ZERO,
         };
-        let sample = course.measure().unwrap();
-        assert!(sample.up_bps > 1e6 && sample.down_bps > 1e6, "{sample:?}");
-        assert!(sample.rtt_p50_us <= sample.rtt_p99_us, "{sample:?}");
+        let readings = course.round_trips().unwrap();
+        let [p50, p99] = &readings[..] else {
+            panic!("{readings:?}");
+        };
+        assert!(0.0 < p50.value && p50.value <= p99.value, "{readings:?}");
+        assert!(p99.value < 1.0, "{readings:?}");
     }
 }

@@ -18,4 +18,6 @@ pub use sight::{
     Log, Ran, eventually, run, run_for, script, status, wait_for_carrier, wait_for_state,
 };
 pub use skip::skipped;
-pub use wireguard::{WIREGUARD_GO, WireguardConfig, WireguardGo};
+pub use wireguard::{
+    BORINGTUN, GOTATUN, WIREGUARD_GO, WireguardConfig, WireguardDevice, WireguardProgram,
+};

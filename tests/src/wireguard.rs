@@ -1,4 +1,4 @@
-//! wireguard-go, where it is installed: another implementation at one end of a tunnel.
+//! WireGuard in user space by others, where it is installed: another implementation at one end of a tunnel.
 
 use std::env;
 use std::fmt::Write as _;
@@ -17,15 +17,39 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-/// The program's name.
-pub const WIREGUARD_GO: &str = "wireguard-go";
+/// A program that is a WireGuard device in user space, configured over a socket
+/// ([wireguard.com/xplatform](https://www.wireguard.com/xplatform/)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireguardProgram {
+    /// What it is called in the PATH.
+    pub name: &'static str,
+    /// Before the interface's name.
+    arguments: &'static [&'static str],
+}
+
+/// The WireGuard project's own.
+pub const WIREGUARD_GO: WireguardProgram = WireguardProgram {
+    name: "wireguard-go",
+    arguments: &["--foreground"],
+};
+/// Cloudflare's.
+pub const BORINGTUN: WireguardProgram = WireguardProgram {
+    name: "boringtun-cli",
+    arguments: &["--foreground", "--disable-drop-privileges"],
+};
+/// Mullvad's.
+pub const GOTATUN: WireguardProgram = WireguardProgram {
+    name: "gotatun",
+    arguments: &["--foreground", "--disable-drop-privileges"],
+};
 /// For starting and for ending.
 const WITHIN: Duration = Duration::from_secs(5);
 /// There is nothing to wait on for its socket.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// A device of wireguard-go's. It ends when dropped.
-pub struct WireguardGo {
+/// A device of such a program's. It ends when dropped.
+pub struct WireguardDevice {
+    program: WireguardProgram,
     process: Child,
     interface: String,
 }
@@ -45,28 +69,33 @@ pub struct WireguardConfig {
     pub allowed: Vec<IpNet>,
 }
 
-impl WireguardGo {
-    /// Whether the program is in the PATH.
-    pub fn is_installed() -> bool {
+impl WireguardProgram {
+    /// Whether it is in the PATH.
+    pub fn is_installed(&self) -> bool {
         let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path).any(|folder| folder.join(WIREGUARD_GO).is_file())
+        env::split_paths(&path).any(|folder| folder.join(self.name).is_file())
     }
+}
 
-    /// Starts a device. `command` runs [`WIREGUARD_GO`] where it belongs, without arguments yet.
+impl WireguardDevice {
+    /// Starts a device. `command` runs the program where it belongs, without arguments yet.
     ///
     /// # Errors
     /// Where it can't be run.
-    pub fn start(mut command: Command, interface: &str) -> Result<Self> {
+    pub fn start(program: WireguardProgram, mut command: Command, interface: &str) -> Result<Self> {
         command
-            .args(["--foreground", interface])
+            .args(program.arguments)
+            .arg(interface)
             .env("LOG_LEVEL", "error")
+            .env("WG_LOG_LEVEL", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let process = command
             .spawn()
-            .with_context(|| format!("start {WIREGUARD_GO}"))?;
+            .with_context(|| format!("start {}", program.name))?;
         Ok(Self {
+            program,
             process,
             interface: interface.to_owned(),
         })
@@ -88,8 +117,12 @@ impl WireguardGo {
     ) -> Result<()> {
         timeout(WITHIN, self.tell(&config.text(), connect))
             .await
-            .with_context(|| format!("{WIREGUARD_GO} does not answer"))?
-            .with_context(|| format!("configure {WIREGUARD_GO}"))
+            .with_context(|| format!("{} does not answer", self.program.name))?
+            .with_context(|| format!("configure {}", self.program.name))
+    }
+
+    fn remove_socket(&self) {
+        let _ = std::fs::remove_file(self.socket());
     }
 
     async fn tell(
@@ -131,7 +164,7 @@ impl WireguardGo {
     }
 }
 
-impl Drop for WireguardGo {
+impl Drop for WireguardDevice {
     fn drop(&mut self) {
         // SIGTERM lets it remove its socket.
         let pid = Pid::from_raw(self.process.id().cast_signed());
@@ -140,12 +173,13 @@ impl Drop for WireguardGo {
         while Instant::now() < end {
             match self.process.try_wait() {
                 Ok(None) => std::thread::sleep(RETRY),
-                Ok(Some(_)) | Err(_) => return,
+                // Not each of them removes its socket when it is told to end.
+                Ok(Some(_)) | Err(_) => return self.remove_socket(),
             }
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = std::fs::remove_file(self.socket());
+        self.remove_socket();
     }
 }
 

@@ -213,7 +213,6 @@ impl Cell {
             at: bed.ours_at,
             dialled: bed.ours_at,
             congestion: self.congestion,
-            warm_up: Duration::ZERO,
             duration: Duration::ZERO,
         };
         let (p50, p99) = block_in_place(|| course.round_trip())?;

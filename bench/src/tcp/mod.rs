@@ -2,7 +2,7 @@
 
 mod cells;
 mod connects;
-mod flows;
+pub(crate) mod flows;
 mod goal;
 mod measure;
 mod report;

@@ -169,10 +169,13 @@ async fn nat_behind(
     links.up(NAT).await?;
     links.add_route(NAT, services(setting)?, Via::Link).await?;
     let tun = Arc::new(Tun::new(opened.fd)?);
+    let defaults = NatConfig::default();
     let config = NatConfig {
         tcp: setting.stack,
         congestion,
-        ..NatConfig::default()
+        // There is but one peer.
+        max_flows_per_peer: defaults.max_flows,
+        ..defaults
     };
     let nat = NatOnTun::start(tun, &service, setting.mtu, config)?;
     Ok((service, nat))

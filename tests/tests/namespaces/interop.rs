@@ -13,7 +13,9 @@ use pmz_cli::playground::world::World;
 use pmz_net::route::Netlink;
 use pmz_net::session::codec::{encode, read_frame};
 use pmz_net::session::{Answer, MAX_FRAME, PROTOCOL, Welcome};
-use pmz_tests::{Http, WIREGUARD_GO, WireguardConfig, WireguardGo, options, scene, skipped, udp};
+use pmz_tests::{
+    Http, WIREGUARD_GO, WireguardConfig, WireguardDevice, options, scene, skipped, udp,
+};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,8 +32,8 @@ const BLOB: usize = 20_000_000;
 
 #[test]
 fn wireguard_go_is_the_other_end_of_an_agents_session() {
-    if !WireguardGo::is_installed() {
-        let why = format!("{WIREGUARD_GO} is not installed");
+    if !WIREGUARD_GO.is_installed() {
+        let why = format!("{} is not installed", WIREGUARD_GO.name);
         skipped("wireguard-go as the other end", &why);
         return;
     }
@@ -64,9 +66,10 @@ async fn session(world: &World, key: [u8; 32]) -> Result<(TcpStream, Welcome)> {
 }
 
 /// The laptop's device, with what the agent granted: addresses, routes, the agent's key and its node port.
-async fn device(world: &World, key: &StaticSecret, welcome: &Welcome) -> Result<WireguardGo> {
+async fn device(world: &World, key: &StaticSecret, welcome: &Welcome) -> Result<WireguardDevice> {
     let laptop = world.playground().laptop();
-    let device = WireguardGo::start(laptop.command(WIREGUARD_GO), INTERFACE)?;
+    let device =
+        WireguardDevice::start(WIREGUARD_GO, laptop.command(WIREGUARD_GO.name), INTERFACE)?;
     let peer = STANDARD.decode(&welcome.public_key)?;
     let networks = &welcome.networks;
     let prefixes = [&networks.services.prefixes[..], &networks.pods.prefixes[..]].concat();

@@ -1,0 +1,34 @@
+//! Programs of others in a namespace of the bench, which end with it however it ends.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use pmz_cli::playground::netns::NetNs;
+
+/// A command that will run there. It is killed when the thread that starts it ends: start it on the main
+/// thread, which ends last.
+pub(crate) fn within(netns: &NetNs, program: impl AsRef<OsStr>) -> Command {
+    let netns = netns.clone();
+    let mut command = Command::new(program);
+    // SAFETY: between fork and exec this only calls setns and prctl; it allocates nothing and takes no
+    // lock.
+    unsafe {
+        command.pre_exec(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET)?;
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        });
+    }
+    command
+}
+
+/// Whether there is such a program in the PATH.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
