@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::thread;
 
 use super::probe::{Answer, Probe};
 use super::stop::Stop;
@@ -105,23 +106,10 @@ pub fn run(engine: &Engine, stop: &Stop) -> io::Result<()> {
         peer: None,
     };
     while stop.wait_readable(udp.as_fd())? {
-        // Joining ends where the socket is empty: nothing waits for a segment that may not come.
-        let mut more = false;
-        loop {
-            match receiver.receive(udp) {
-                // Messages come as fast as they are opened: another core may deal with what was in them.
-                Ok(()) if more => engine.local.settle(true),
-                Ok(()) => more = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // An ICMP error about something sent earlier: read, and so cleared.
-                Err(error) if is_remote(&error) => break,
-                Err(error) => return Err(error),
-            }
-            receiver.flush();
-        }
-        receiver.flush();
-        engine.local.settle(false);
+        receiver.drain(udp)?;
+        // On a busy machine more has come by the time that the others have run, and to look costs less than to be woken.
+        thread::yield_now();
+        receiver.drain(udp)?;
     }
     Ok(())
 }
@@ -172,6 +160,29 @@ impl Receiver<'_> {
                 });
             }
         })
+    }
+
+    /// Receives until nothing is there. Joining ends there: nothing waits for a segment that may not come.
+    fn drain(&mut self, udp: &UdpCarrier) -> io::Result<()> {
+        let mut any = false;
+        loop {
+            match self.receive(udp) {
+                // Messages come as fast as they are opened: another core may deal with what was in them.
+                Ok(()) if any => self.engine.local.settle(true),
+                Ok(()) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An ICMP error about something sent earlier: read, and so cleared.
+                Err(error) if is_remote(&error) => break,
+                Err(error) => return Err(error),
+            }
+            self.flush();
+        }
+        if any {
+            self.flush();
+            self.engine.local.settle(false);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) {
