@@ -8,7 +8,6 @@ mod bare;
 mod chart;
 mod cpu;
 mod dns;
-#[allow(dead_code)]
 mod goal;
 mod iperf;
 mod lab;
@@ -16,13 +15,11 @@ mod link;
 mod load;
 mod machine;
 mod process;
-#[allow(dead_code)]
 mod reading;
 mod report;
 mod rest;
 mod run;
 mod search;
-#[allow(dead_code)]
 mod section;
 mod stats;
 mod table;

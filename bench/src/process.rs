@@ -32,3 +32,32 @@ pub(crate) fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() {
+        let here = NetNs::current().unwrap();
+        if here.run(|| ()).is_err() {
+            pmz_tests::skipped(
+                "a_program_ends_with_the_thread_that_started_it",
+                "no right to enter a network namespace",
+            );
+            return;
+        }
+        let started = std::thread::spawn(move || {
+            let mut command = within(&here, "cat");
+            // It waits for more, for as long as somebody may write.
+            command.stdin(Stdio::piped()).spawn().unwrap()
+        });
+        let mut program = started.join().unwrap();
+        let input = program.stdin.take();
+        let ended = program.wait().unwrap();
+        assert!(!ended.success(), "{ended}");
+        drop(input);
+    }
+}

@@ -30,7 +30,8 @@ impl Unit {
             _ if !value.is_finite() => "never".into(),
             Self::BitsPerSecond => match value / 1e9 {
                 10.0.. => format!("{:.1} Gbit/s", value / 1e9),
-                0.1.. => format!("{:.2} Gbit/s", value / 1e9),
+                0.5.. => format!("{:.2} Gbit/s", value / 1e9),
+                0.1.. => format!("{:.0} Mbit/s", value / 1e6),
                 _ => format!("{:.1} Mbit/s", value / 1e6),
             },
             Self::PerSecond => format!("{value:.0} /s"),
@@ -81,6 +82,7 @@ mod tests {
         let shown = |unit, value| Reading::new("x", unit, value).to_string();
         assert_eq!(shown(Unit::BitsPerSecond, 11.26e9), "x 11.3 Gbit/s");
         assert_eq!(shown(Unit::BitsPerSecond, 0.96e9), "x 0.96 Gbit/s");
+        assert_eq!(shown(Unit::BitsPerSecond, 192.6e6), "x 193 Mbit/s");
         assert_eq!(shown(Unit::BitsPerSecond, 3.14e6), "x 3.1 Mbit/s");
         assert_eq!(shown(Unit::Seconds, 0.00039), "x 390 µs");
         assert_eq!(shown(Unit::Seconds, 0.06), "x 60 ms");

@@ -55,16 +55,11 @@ impl Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
-            "{} questions/s for {} s, then as many as are answered; medians of {} rounds\n{}, {} cores, Linux {}, load {:.1}\n",
-            self.rate,
-            self.seconds,
-            self.rounds,
-            self.machine.cpu,
-            self.machine.cores,
-            self.machine.kernel,
-            self.machine.load
+            "{} questions/s for {} s, then as many as are answered; medians of {} rounds\n",
+            self.rate, self.seconds, self.rounds
         )?;
         writeln!(
             f,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::goal::Bound;
+use crate::reading::Unit;
 
 /// Something that one run of a cell tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,15 +57,13 @@ impl Quantity {
     /// A value with its unit.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
-            _ if value.is_infinite() => "never".into(),
-            Self::Rate if value >= 1e9 => format!("{:.2} Gbit/s", value / 1e9),
-            Self::Rate => format!("{:.1} Mbit/s", value / 1e6),
-            Self::Recovery => format!("{value:.2} s"),
-            Self::Share | Self::Jain => format!("{value:.2}"),
-            Self::RoundTripP50 | Self::RoundTripP99 => format!("{value:.0} µs"),
-            Self::Connects | Self::SlowestSecond => format!("{value:.0}/s"),
-            Self::Failures => format!("{value:.0}"),
-            Self::MemoryStart | Self::MemoryEnd => format!("{:.1} MB", value / 1e6),
+            Self::Rate => Unit::BitsPerSecond.show(value),
+            Self::Recovery => Unit::Seconds.show(value),
+            Self::Share | Self::Jain => Unit::Index.show(value),
+            Self::RoundTripP50 | Self::RoundTripP99 => Unit::Seconds.show(value / 1e6),
+            Self::Connects | Self::SlowestSecond => Unit::PerSecond.show(value),
+            Self::Failures => Unit::Count.show(value),
+            Self::MemoryStart | Self::MemoryEnd => Unit::Bytes.show(value),
         }
     }
 }
@@ -98,8 +97,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_never_came_back_is_shown_as_that() {
+    fn what_never_came_back_is_shown_as_that_and_else_the_unit_is() {
         assert_eq!(Quantity::Recovery.show(f64::INFINITY), "never");
-        assert_eq!(Quantity::Recovery.show(0.5), "0.50 s");
+        assert_eq!(Quantity::Recovery.show(0.5), "500 ms");
+        assert_eq!(Quantity::RoundTripP50.show(100.0), "100 µs");
     }
 }
