@@ -5,6 +5,7 @@
 
 mod agent;
 mod bare;
+mod cluster;
 mod dns;
 mod lab;
 mod load;
@@ -67,6 +68,11 @@ enum Command {
     Tcp(tcp::Args),
     /// Measures the name server on one core, with few services and with many
     Dns(dns::Args),
+    /// Measures the way into a real cluster
+    Cluster(cluster::Args),
+    /// Serves bytes, in a pod
+    #[command(hide = true)]
+    ServeBytes,
 }
 
 fn main() -> ExitCode {
@@ -94,6 +100,16 @@ fn run(args: &Args) -> Result<ExitCode> {
         let report = dns::measure(args)?;
         show(&report)?;
         write_json(args.json.as_deref(), &report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::ServeBytes) = &args.command {
+        cluster::serve()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Cluster(args)) = &args.command {
+        prepare()?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(cluster::measure(args))?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Tcp(args)) = &args.command {
