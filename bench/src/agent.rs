@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use crate::bare::Carrier;
 use crate::lab::Congestion;
 use crate::load::Course;
-use crate::load::Outcome;
 
 /// The pod that the load's servers run in.
 const POD: &str = "db-0";
@@ -41,11 +40,15 @@ pub(crate) struct Setting {
     pub(crate) verbose: bool,
 }
 
-/// Builds a playground, connects, measures the course as `adapt` makes it, and takes everything down.
-pub(crate) async fn measure<'b>(
+/// Builds a playground, connects, measures between laptop and pod, and takes everything down. The course
+/// has no times yet.
+///
+/// # Errors
+/// Where something can't be made, `load` fails, or packets went by another carrier.
+pub(crate) async fn measure<T>(
     setting: &Setting,
-    adapt: impl for<'a> Fn(Course<'a>) -> Course<'a> + 'b,
-) -> Result<Outcome> {
+    load: impl AsyncFnOnce(Course<'_>) -> Result<T>,
+) -> Result<T> {
     let options = Options {
         link: setting.link.clone(),
         seed: setting.seed,
@@ -53,16 +56,16 @@ pub(crate) async fn measure<'b>(
         ..Options::default()
     };
     let world = World::start(options, setting.verbose).await?;
-    let outcome = in_world(&world, setting, adapt).await;
+    let measured = in_world(&world, setting, load).await;
     world.shutdown().await;
-    outcome
+    measured
 }
 
-async fn in_world(
+async fn in_world<T>(
     world: &World,
     setting: &Setting,
-    adapt: impl for<'a> Fn(Course<'a>) -> Course<'a>,
-) -> Result<Outcome> {
+    load: impl AsyncFnOnce(Course<'_>) -> Result<T>,
+) -> Result<T> {
     let playground = world.playground();
     let pod = playground.pod(POD).context("no pod to measure with")?;
     let transport = match setting.carrier {
@@ -78,7 +81,7 @@ async fn in_world(
     } else {
         at
     };
-    let course = adapt(Course {
+    let measured = load(Course {
         from: playground.laptop().netns(),
         to: pod.netns(),
         at,
@@ -86,10 +89,10 @@ async fn in_world(
         congestion: setting.applications,
         warm_up: Duration::ZERO,
         duration: Duration::ZERO,
-    });
-    let sample = tokio::task::block_in_place(|| course.measure())?;
+    })
+    .await?;
     check_carrier(world, setting.carrier).await?;
-    Ok(Outcome::Sample(sample))
+    Ok(measured)
 }
 
 /// The IPv4 address of the pod.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -11,10 +12,19 @@ use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
 use pmz_tests::tcp::fresh_netns;
 
+use crate::load::Course;
+
 /// MTU of an ordinary network, bytes.
 pub(crate) const MTU: u32 = 1500;
 /// Name of both sides' interface.
 pub(crate) const INTERFACE: &str = "eth0";
+
+/// What the applications use where a row doesn't say otherwise: what a developer's machine has.
+pub(crate) const APPLICATIONS: Congestion = Congestion::Cubic;
+/// What most API servers' machines have.
+pub(crate) const API_SERVER: Congestion = Congestion::Cubic;
+/// What pmz asks for, for its own connections to the API server.
+pub(crate) const ASKED: Congestion = Congestion::Bbr;
 
 /// TCP's congestion control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +94,19 @@ impl Lab {
             side.links.add_address(INTERFACE, address).await?;
         }
         Ok(lab)
+    }
+
+    /// From client to server, whom the client has this address for. It has no times yet.
+    pub(crate) fn course(&self, at: IpAddr) -> Course<'_> {
+        Course {
+            from: &self.client.netns,
+            to: &self.server.netns,
+            at,
+            dialled: at,
+            congestion: APPLICATIONS,
+            warm_up: Duration::ZERO,
+            duration: Duration::ZERO,
+        }
     }
 
     /// Two namespaces with nothing between them.

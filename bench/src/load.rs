@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pmz_cli::playground::netns::NetNs;
-use serde::Serialize;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::lab::Congestion;
+use crate::reading::{Reading, Unit};
 use crate::stats::percentile;
 
 /// What one call writes or reads.
@@ -23,32 +23,16 @@ const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
 /// Before these round trips the processes on the way may still be asleep.
 const UNCOUNTED: usize = 5;
 
+pub(crate) const ONE_FLOW_UP: &str = "one flow up";
+pub(crate) const ONE_FLOW_DOWN: &str = "one flow down";
+pub(crate) const ROUND_TRIP_P50: &str = "1-byte round trip, p50";
+pub(crate) const ROUND_TRIP_P99: &str = "1-byte round trip, p99";
+
 /// Which way the bytes go, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Up,
     Down,
-}
-
-/// What came of measuring a row once.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Sample(Sample),
-    /// It can't be measured here; why.
-    Absent(String),
-}
-
-/// What was measured.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Sample {
-    /// Bits per second, one TCP flow from client to server.
-    pub(crate) up_bps: f64,
-    /// From server to client.
-    pub(crate) down_bps: f64,
-    /// Round trip of one byte, median, microseconds.
-    pub(crate) rtt_p50_us: f64,
-    /// Its 99th percentile.
-    pub(crate) rtt_p99_us: f64,
 }
 
 /// Where the load runs.
@@ -71,18 +55,30 @@ pub(crate) struct Course<'a> {
 }
 
 impl Course<'_> {
-    /// Runs all of it, one after the other. Blocks.
+    /// One flow each way and round trips, one after the other. Blocks.
     ///
     /// # Errors
     /// Where a connection can't be made, breaks, or stands still for 20 s.
-    pub(crate) fn measure(&self) -> Result<Sample> {
-        let (rtt_p50_us, rtt_p99_us) = self.round_trip().context("round trips")?;
-        Ok(Sample {
-            up_bps: self.flow(Way::Up).context("the flow up")?,
-            down_bps: self.flow(Way::Down).context("the flow down")?,
-            rtt_p50_us,
-            rtt_p99_us,
-        })
+    pub(crate) fn measure(&self) -> Result<Vec<Reading>> {
+        let mut readings = self.round_trips()?;
+        let up = self.flow(Way::Up).context("the flow up")?;
+        let down = self.flow(Way::Down).context("the flow down")?;
+        readings.push(Reading::new(ONE_FLOW_UP, Unit::BitsPerSecond, up));
+        readings.push(Reading::new(ONE_FLOW_DOWN, Unit::BitsPerSecond, down));
+        Ok(readings)
+    }
+
+    /// Median and 99th percentile of the round trip of one byte. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub(crate) fn round_trips(&self) -> Result<Vec<Reading>> {
+        let (p50_us, p99_us) = self.round_trip().context("round trips")?;
+        let seconds = |what, us: f64| Reading::new(what, Unit::Seconds, us / 1e6);
+        Ok(vec![
+            seconds(ROUND_TRIP_P50, p50_us),
+            seconds(ROUND_TRIP_P99, p99_us),
+        ])
     }
 
     fn listen(&self) -> Result<TcpListener> {
@@ -260,8 +256,11 @@ mod tests {
             warm_up: Duration::from_millis(10),
             duration: Duration::from_millis(50),
         };
-        let sample = course.measure().unwrap();
-        assert!(sample.up_bps > 1e6 && sample.down_bps > 1e6, "{sample:?}");
-        assert!(sample.rtt_p50_us <= sample.rtt_p99_us, "{sample:?}");
+        let readings = course.measure().unwrap();
+        let [p50, p99, up, down] = &readings[..] else {
+            panic!("{readings:?}");
+        };
+        assert!(up.value > 1e6 && down.value > 1e6, "{readings:?}");
+        assert!(p50.value <= p99.value, "{readings:?}");
     }
 }

@@ -5,24 +5,29 @@
 
 mod agent;
 mod bare;
+mod chart;
 mod cluster;
 mod dns;
+#[allow(dead_code)]
+mod goal;
 mod lab;
+mod link;
 mod load;
 mod machine;
-#[allow(dead_code)]
+#[allow(dead_code)] // Units of sections to come.
 mod reading;
 mod report;
-mod row;
+mod run;
+#[allow(dead_code)]
+mod section;
 mod stats;
+mod table;
 mod tcp;
-mod wireguard;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -30,9 +35,7 @@ use pmz_cli::cmd::{self, Hooks};
 use pmz_cli::daemon::ClusterConnector;
 use serde::Serialize;
 
-use load::Outcome;
-use report::Report;
-use row::Row;
+use section::{Choice, Section};
 
 /// What the playground and pmz's own processes call this program for.
 const PMZ_VERBS: [&str; 7] = [
@@ -45,11 +48,14 @@ const PMZ_VERBS: [&str; 7] = [
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Measure only this section; may be given several times
+    #[arg(long, value_name = "NAME")]
+    section: Vec<String>,
     /// Measure only rows whose names contain this; may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// How often each row is measured; the medians are shown
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long each flow is measured
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -57,6 +63,13 @@ pub(crate) struct Args {
     /// Write every sample there, with what the machine is
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw charts of the medians into this folder
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "docs/images")]
+    charts: Option<PathBuf>,
+    /// A cluster for the rows that need one: a folder with commands that boot it (up, down, attach), or an administrator's
+    /// kubeconfig
+    #[arg(long, value_name = "PATH")]
+    kube: Option<PathBuf>,
     /// Let the agent and `pmz up` say what they do, on stderr
     #[arg(short, long)]
     verbose: bool,
@@ -68,9 +81,7 @@ enum Command {
     Tcp(tcp::Args),
     /// Measures the name server on one core, with few services and with many
     Dns(dns::Args),
-    /// Measures the way into a real cluster
-    Cluster(cluster::Args),
-    /// Serves bytes, in a pod
+    /// Serves bytes, in a pod of the cluster that is measured
     #[command(hide = true)]
     ServeBytes,
 }
@@ -86,7 +97,7 @@ fn main() -> ExitCode {
             playground: pmz_cli::playground::tour::run,
         });
     }
-    match run(&Args::parse()) {
+    match execute(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -95,7 +106,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<ExitCode> {
+fn execute(args: &Args) -> Result<ExitCode> {
     if let Some(Command::Dns(args)) = &args.command {
         let report = dns::measure(args)?;
         show(&report)?;
@@ -104,12 +115,6 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     if let Some(Command::ServeBytes) = &args.command {
         cluster::serve()?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(Command::Cluster(args)) = &args.command {
-        prepare()?;
-        let runtime = tokio::runtime::Runtime::new()?;
-        runtime.block_on(cluster::measure(args))?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Tcp(args)) = &args.command {
@@ -123,14 +128,27 @@ fn run(args: &Args) -> Result<ExitCode> {
         write_json(args.json.as_deref(), &report)?;
         return Ok(exit(report.failed()));
     }
-    let rows = chosen(&args.only)?;
+    let choice = Choice {
+        sections: args.section.clone(),
+        rows: args.only.clone(),
+    };
+    let chosen = run::chosen(sections(), &choice)?;
     prepare()?;
     let runtime = tokio::runtime::Runtime::new()?;
     // On this thread, and not on one of the runtime's: what is started here ends with this thread.
-    let report = runtime.block_on(measure(args, &rows));
+    let report = runtime.block_on(run::measure(args, chosen))?;
     show(&report)?;
     write_json(args.json.as_deref(), &report)?;
     Ok(exit(report.failed()))
+}
+
+/// All that can be measured, in the table's order.
+fn sections() -> Vec<Box<dyn Section>> {
+    vec![
+        Box::new(bare::Bare),
+        Box::<cluster::Cluster>::default(),
+        Box::new(link::Link),
+    ]
 }
 
 /// Writes a report to standard output. Whoever has seen enough of it may have closed that.
@@ -170,46 +188,6 @@ fn exit(failed: bool) -> ExitCode {
     }
 }
 
-/// Each round measures all rows, so that a change of the machine's load hits all of them.
-async fn measure(args: &Args, rows: &[Row]) -> Report {
-    let mut report = Report::new(args.rounds, args.seconds, rows);
-    for round in 0..args.rounds {
-        for row in rows {
-            if !report.wants(*row) {
-                continue;
-            }
-            eprintln!("round {} of {}: {}", round + 1, args.rounds, row.name());
-            let run = row::Run {
-                duration: Duration::from_secs(args.seconds),
-                seed: u64::from(round),
-                verbose: args.verbose,
-            };
-            match row.measure(&run).await {
-                Ok(Outcome::Sample(sample)) => report.add(*row, sample),
-                Ok(Outcome::Absent(why)) => report.absent(*row, why),
-                Err(error) => {
-                    eprintln!("{} failed: {error:#}", row.name());
-                    report.fail(*row, format!("{error:#}"));
-                }
-            }
-        }
-    }
-    report
-}
-
-fn chosen(only: &[String]) -> Result<Vec<Row>> {
-    let is_chosen =
-        |row: &Row| only.is_empty() || only.iter().any(|text| row.name().contains(text.as_str()));
-    let rows: Vec<Row> = row::ALL.into_iter().filter(is_chosen).collect();
-    let names = row::ALL.map(Row::name);
-    ensure!(
-        !rows.is_empty(),
-        "no row is called like that; there are {}",
-        names.join(", ")
-    );
-    Ok(rows)
-}
-
 fn command_line() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "pmz-bench".into());
     let mut line = program.display().to_string();
@@ -218,31 +196,4 @@ fn command_line() -> String {
         line.push_str(&argument.to_string_lossy());
     }
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_chosen_by_a_part_of_their_names() {
-        let names = |only: &[&str]| {
-            let only: Vec<String> = only.iter().map(|text| (*text).to_owned()).collect();
-            chosen(&only).map(|rows| rows.into_iter().map(Row::name).collect::<Vec<_>>())
-        };
-        assert_eq!(names(&["bare"]).unwrap(), ["bare-udp", "bare-stream"]);
-        assert_eq!(
-            names(&["veth", "agent-udp"]).unwrap(),
-            ["veth", "agent-udp", "agent-udp-remap"]
-        );
-        assert_eq!(names(&[]).unwrap().len(), row::ALL.len());
-        assert!(names(&["nonsense"]).is_err());
-    }
-
-    #[test]
-    fn no_two_rows_have_the_same_name() {
-        let mut names = row::ALL.map(Row::name);
-        names.sort_unstable();
-        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-    }
 }

@@ -1,206 +1,305 @@
-//! The table, and the same as JSON with every sample.
+//! Everything that was measured: each round's readings, their medians, and what became of the goals.
 
-use std::fmt;
-
+use anyhow::{Error, Result};
 use serde::Serialize;
 
-use crate::load::Sample;
-use crate::machine::Machine;
-use crate::row::{self, Row};
+use crate::goal::{Figure, Goal, ratio};
+use crate::machine::{Machine, Version};
+use crate::reading::{Reading, Unit};
+use crate::section::{Absent, Row, Section};
 use crate::stats::median;
 
-/// Everything that was measured.
+/// A run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    machine: Machine,
-    rounds: u32,
-    seconds: u64,
-    /// What the rows called `link` run over.
-    link: String,
-    rows: Vec<Line>,
+    pub(crate) machine: Machine,
+    /// Of pmz, and of what it is measured beside; in the order in which they are shown.
+    pub(crate) versions: Vec<Version>,
+    pub(crate) rounds: u32,
+    /// Of each flow.
+    pub(crate) seconds: u64,
+    pub(crate) sections: Vec<Part>,
 }
 
-/// One row of it.
+/// A section of it.
 #[derive(Debug, Serialize)]
-struct Line {
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) title: String,
+    pub(crate) lines: Vec<Line>,
     #[serde(skip)]
-    row: Row,
-    name: &'static str,
-    description: &'static str,
-    congestion: String,
-    samples: Vec<Sample>,
-    median: Option<Sample>,
+    goals: Vec<Goal>,
+    /// What became of the goals, when the run ended.
+    pub(crate) judged: Vec<Judged>,
+}
+
+/// A row of a section.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) description: String,
+    /// In the order in which they were measured.
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) medians: Vec<Reading>,
     /// Why it can't be measured here.
-    absent: Option<String>,
+    pub(crate) absent: Option<String>,
     /// Why a round failed.
-    failure: Option<String>,
+    pub(crate) failure: Option<String>,
+}
+
+/// What one round gave.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sample {
+    /// From 0 on.
+    pub(crate) round: u32,
+    pub(crate) readings: Vec<Reading>,
+}
+
+/// A goal, and whether it was reached.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Judged {
+    pub(crate) text: String,
+    pub(crate) unit: Option<Unit>,
+    pub(crate) of: Figure,
+    pub(crate) ours: Option<f64>,
+    pub(crate) beside: Option<Figure>,
+    pub(crate) against: Option<f64>,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) wanted: String,
+    /// None where not enough was measured.
+    pub(crate) reached: Option<bool>,
 }
 
 impl Report {
     /// Nothing measured yet.
-    pub(crate) fn new(rounds: u32, seconds: u64, rows: &[Row]) -> Self {
-        let line = |row: &Row| Line {
-            row: *row,
-            name: row.name(),
-            description: row.description(),
-            congestion: row.congestion(),
-            samples: Vec::new(),
-            median: None,
-            absent: None,
-            failure: None,
-        };
+    pub(crate) fn new(machine: Machine, versions: Vec<Version>, rounds: u32, seconds: u64) -> Self {
         Self {
-            machine: Machine::this(),
+            machine,
+            versions,
             rounds,
             seconds,
-            link: row::link().to_string(),
-            rows: rows.iter().map(line).collect(),
+            sections: Vec::new(),
         }
     }
 
-    /// Whether another round of that row makes sense.
-    pub(crate) fn wants(&self, row: Row) -> bool {
-        let line = self.rows.iter().find(|line| line.row == row);
-        line.is_some_and(|line| line.absent.is_none() && line.failure.is_none())
-    }
-
-    /// Whether any row failed.
-    pub(crate) fn failed(&self) -> bool {
-        self.rows.iter().any(|line| line.failure.is_some())
-    }
-
-    pub(crate) fn add(&mut self, row: Row, sample: Sample) {
-        self.change(row, |line| {
-            line.samples.push(sample);
-            let of = |field: fn(&Sample) -> f64| median(line.samples.iter().map(field).collect());
-            line.median = Some(Sample {
-                up_bps: of(|s| s.up_bps),
-                down_bps: of(|s| s.down_bps),
-                rtt_p50_us: of(|s| s.rtt_p50_us),
-                rtt_p99_us: of(|s| s.rtt_p99_us),
-            });
+    /// Adds a section with those of its rows that are measured. Returns its place.
+    pub(crate) fn begin(&mut self, section: &dyn Section, rows: &[usize]) -> usize {
+        let all = section.rows();
+        let chosen = rows.iter().map(|row| Line::new(all[*row].clone()));
+        self.sections.push(Part {
+            name: section.name(),
+            title: section.title(),
+            lines: chosen.collect(),
+            goals: section.goals(),
+            judged: Vec::new(),
         });
+        self.sections.len() - 1
     }
 
-    pub(crate) fn absent(&mut self, row: Row, why: String) {
-        self.change(row, |line| line.absent = Some(why));
+    /// Adds what a round of a section's line gave, and says what that was.
+    pub(crate) fn add(
+        &mut self,
+        [section, line]: [usize; 2],
+        round: u32,
+        measured: Result<Vec<Reading>>,
+    ) -> String {
+        let line = &mut self.sections[section].lines[line];
+        match measured {
+            Ok(readings) => line.add(Sample { round, readings }),
+            Err(error) => line.end(&error),
+        }
     }
 
-    pub(crate) fn fail(&mut self, row: Row, why: String) {
-        self.change(row, |line| line.failure = Some(why));
+    /// Compares all medians with the goals, those of other sections, too.
+    pub(crate) fn judge(&mut self) {
+        let judge = |part: &Part| part.goals.iter().map(|goal| self.judged(goal)).collect();
+        let judged: Vec<Vec<Judged>> = self.sections.iter().map(judge).collect();
+        for (part, judged) in self.sections.iter_mut().zip(judged) {
+            part.judged = judged;
+        }
     }
 
-    fn change(&mut self, row: Row, change: impl FnOnce(&mut Line)) {
-        if let Some(line) = self.rows.iter_mut().find(|line| line.row == row) {
-            change(line);
+    /// Whether any row failed. Goals that are not reached are no failure.
+    pub(crate) fn failed(&self) -> bool {
+        let mut lines = self.sections.iter().flat_map(|part| &part.lines);
+        lines.any(|line| line.failure.is_some())
+    }
+
+    /// A median.
+    pub(crate) fn figure(&self, figure: Figure) -> Option<&Reading> {
+        let lines = self.sections.iter().flat_map(|part| &part.lines);
+        let mut medians = lines
+            .filter(|line| line.name == figure.row)
+            .flat_map(|line| &line.medians);
+        medians.find(|reading| reading.what == figure.what)
+    }
+
+    fn judged(&self, goal: &Goal) -> Judged {
+        let ours = self.figure(goal.ours);
+        let against = goal.against.and_then(|figure| self.figure(figure));
+        let unit = ours.or(against).map(|reading| reading.unit);
+        let (ours, against) = (ours.map(|r| r.value), against.map(|r| r.value));
+        let show = |value: f64| unit.map_or_else(|| value.to_string(), |unit| unit.show(value));
+        Judged {
+            text: goal.text.clone(),
+            unit,
+            of: goal.ours,
+            ours,
+            beside: goal.against,
+            against,
+            ratio: ratio(against, ours),
+            wanted: goal.bound.text(show),
+            reached: goal.bound.is_reached(against, ours),
         }
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(
-            f,
-            "{}, {} cores, Linux {}, default congestion control {}, load {} at the start{}",
-            machine.cpu,
-            machine.cores,
-            machine.kernel,
-            machine.congestion,
-            machine.load,
-            if machine.release {
-                ""
-            } else {
-                "; NO RELEASE BUILD"
+impl Line {
+    fn new(row: Row) -> Self {
+        Self {
+            name: row.name,
+            description: row.description,
+            samples: Vec::new(),
+            medians: Vec::new(),
+            absent: None,
+            failure: None,
+        }
+    }
+
+    /// Whether another round of it makes sense.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.absent.is_none() && self.failure.is_none()
+    }
+
+    fn add(&mut self, sample: Sample) -> String {
+        let said: Vec<String> = sample.readings.iter().map(ToString::to_string).collect();
+        self.samples.push(sample);
+        self.medians = self.medians();
+        said.join(", ")
+    }
+
+    fn end(&mut self, error: &Error) -> String {
+        match error.downcast_ref::<Absent>() {
+            Some(Absent(why)) => {
+                self.absent = Some(why.clone());
+                why.clone()
             }
-        )?;
-        writeln!(
-            f,
-            "one TCP flow, medians of {} rounds of {} s; link: {}\n",
-            self.rounds, self.seconds, self.link
-        )?;
-        writeln!(
-            f,
-            "{:18} {:32} {:>10} {:>10} {:>9} {:>9}  congestion control",
-            "row", "", "up Gbit/s", "down", "p50 ms", "p99 ms"
-        )?;
-        for line in &self.rows {
-            match (&line.median, &line.absent) {
-                (_, Some(why)) => writeln!(f, "{}: {why}", line.name)?,
-                (Some(sample), None) => writeln!(
-                    f,
-                    "{:18} {:32} {:>10} {:>10} {:>9} {:>9}  {}",
-                    line.name,
-                    line.description,
-                    gigabits(sample.up_bps),
-                    gigabits(sample.down_bps),
-                    milliseconds(sample.rtt_p50_us),
-                    milliseconds(sample.rtt_p99_us),
-                    line.congestion
-                )?,
-                (None, None) => {}
-            }
-            if let Some(why) = &line.failure {
-                writeln!(f, "{}: failed: {why}", line.name)?;
+            None => {
+                let why = format!("{error:#}");
+                self.failure = Some(why.clone());
+                format!("failed: {why}")
             }
         }
-        Ok(())
     }
-}
 
-/// Three digits that count, from 1 Mbit/s on.
-fn gigabits(bps: f64) -> String {
-    let gigabits = bps / 1e9;
-    match gigabits {
-        10.0.. => format!("{gigabits:.1}"),
-        1.0.. => format!("{gigabits:.2}"),
-        0.1.. => format!("{gigabits:.3}"),
-        _ => format!("{gigabits:.4}"),
-    }
-}
-
-fn milliseconds(us: f64) -> String {
-    match us {
-        10_000.0.. => format!("{:.1}", us / 1e3),
-        _ => format!("{:.3}", us / 1e3),
+    /// Of each thing that any round measured, in the order in which they came first.
+    fn medians(&self) -> Vec<Reading> {
+        let all = || self.samples.iter().flat_map(|sample| &sample.readings);
+        let mut medians: Vec<Reading> = Vec::new();
+        for reading in all() {
+            if medians.iter().all(|known| known.what != reading.what) {
+                let of_this = all().filter(|other| other.what == reading.what);
+                let value = median(of_this.map(|reading| reading.value).collect());
+                medians.push(Reading::new(reading.what, reading.unit, value));
+            }
+        }
+        medians
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use anyhow::anyhow;
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::goal::Bound;
+    use crate::section::Run;
 
-    fn sample(up_bps: f64) -> Sample {
-        Sample {
-            up_bps,
-            down_bps: 1e9,
-            rtt_p50_us: 100.0,
-            rtt_p99_us: 200.0,
+    /// A tunnel and a cable.
+    struct Toy;
+
+    #[async_trait(?Send)]
+    impl Section for Toy {
+        fn name(&self) -> &'static str {
+            "toy"
+        }
+
+        fn title(&self) -> String {
+            "a toy".into()
+        }
+
+        fn rows(&self) -> Vec<Row> {
+            let row = |name| Row {
+                name,
+                description: format!("a {name}"),
+            };
+            ["tunnel", "cable"].map(row).to_vec()
+        }
+
+        fn goals(&self) -> Vec<Goal> {
+            let figure = |row| Figure::new(row, "speed");
+            vec![
+                Goal::ratio(
+                    "speed against a cable",
+                    figure("tunnel"),
+                    figure("cable"),
+                    Bound::RatioAtLeast(0.5),
+                ),
+                Goal::absolute("top speed", figure("tunnel"), Bound::AtMost(1e9)),
+                Goal::absolute(
+                    "patience",
+                    Figure::new("tunnel", "wait"),
+                    Bound::AtMost(1.0),
+                ),
+            ]
+        }
+
+        async fn measure(&mut self, _: usize, _: &Run) -> Result<Vec<Reading>> {
+            Ok(Vec::new())
         }
     }
 
-    #[test]
-    fn the_table_shows_medians_and_what_is_missing() {
-        let rows = [Row::Veth, Row::WireguardGo];
-        let mut report = Report::new(3, 2, &rows);
-        for up in [3e9, 1e9, 20e9] {
-            report.add(Row::Veth, sample(up));
+    fn speed(value: f64) -> Result<Vec<Reading>> {
+        Ok(vec![Reading::new("speed", Unit::BitsPerSecond, value)])
+    }
+
+    /// A run of three rounds, in which the tunnel had 2 Gbit/s in the middle, and the cable 3.
+    pub(crate) fn toy_run() -> Report {
+        let mut report = Report::new(Machine::this(), Vec::new(), 3, 2);
+        let place = report.begin(&Toy, &[0, 1]);
+        for (round, tunnel) in (0..).zip([1e9, 9e9, 2e9]) {
+            report.add([place, 0], round, speed(tunnel));
+            report.add([place, 1], round, speed(3e9));
         }
-        report.absent(Row::WireguardGo, "not installed".into());
-        let table = report.to_string();
-        assert!(table.contains("3.00"), "{table}");
-        assert!(table.contains("wireguard-go: not installed"), "{table}");
-        assert!(!report.wants(Row::WireguardGo) && report.wants(Row::Veth));
-        assert!(!report.failed());
+        report.judge();
+        report
     }
 
     #[test]
-    fn a_failure_is_shown_beside_the_rounds_before_it() {
-        let mut report = Report::new(3, 2, &[Row::Veth]);
-        report.add(Row::Veth, sample(2e9));
-        report.fail(Row::Veth, "no more".into());
-        let table = report.to_string();
-        assert!(table.contains("2.00") && table.contains("veth: failed: no more"));
-        assert!(report.failed());
+    fn goals_compare_medians_of_all_rounds() {
+        let report = toy_run();
+        let judged = &report.sections[0].judged;
+        assert_eq!((judged[0].ours, judged[0].against), (Some(2e9), Some(3e9)));
+        assert_eq!(judged[0].reached, Some(true));
+        assert_eq!(judged[1].reached, Some(false));
+        assert_eq!((judged[2].ours, judged[2].reached), (None, None));
+        assert!(!report.failed(), "a goal that is missed is no failure");
+        let json = serde_json::to_value(&report).unwrap();
+        let line = &json["sections"][0]["lines"][0];
+        assert_eq!(line["samples"][1]["readings"][0]["value"], 9e9);
+        assert_eq!(line["medians"][0]["value"], 2e9);
+    }
+
+    #[test]
+    fn what_can_not_be_measured_here_is_no_failure_and_ends_the_row() {
+        let mut report = Report::new(Machine::this(), Vec::new(), 3, 2);
+        let place = report.begin(&Toy, &[0, 1]);
+        let absent = Err(Absent("no tunnel here".into()).into());
+        assert_eq!(report.add([place, 0], 0, absent), "no tunnel here");
+        assert!(!report.failed() && !report.sections[place].lines[0].wants_more());
+        let broken = report.add([place, 1], 0, Err(anyhow!("no cable").context("joining")));
+        assert_eq!(broken, "failed: joining: no cable");
+        assert!(report.failed() && !report.sections[place].lines[1].wants_more());
     }
 }

@@ -1,51 +1,40 @@
 //! Loads for which there is no packaged program: round trips, connections that are made and closed, and
 //! connections that are reset beside one that goes on.
 
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use pmz_cli::playground::netns::NetNs;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::stats::percentile;
 
 /// A connection, or a byte on it, that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long bytes may stand still before the connection that they are on is reset.
+const STUCK: Duration = Duration::from_millis(20);
 /// Round trips: so many, or as many as fit into that time.
 const ROUND_TRIPS: usize = 5000;
 const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
 /// Before these round trips the processes on the way may still be asleep.
 const UNCOUNTED: usize = 20;
 
-/// Runs a load in a network namespace, on a thread of its own.
-fn on_one_thread<T: Send>(from: &NetNs, load: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
-    from.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(load())
-    })?
-}
-
-async fn connect(to: SocketAddr) -> Result<TcpStream> {
-    let stream = timeout(PATIENCE, TcpStream::connect(to)).await??;
+fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
 /// A byte there and back.
-async fn round_trip(stream: &mut TcpStream) -> Result<()> {
-    let there_and_back = async {
-        stream.write_u8(1).await?;
-        stream.read_u8().await
-    };
-    timeout(PATIENCE, there_and_back).await??;
-    Ok(())
+fn round_trip(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(&[1])?;
+    Ok(stream.read_exact(&mut [0])?)
 }
 
 /// Seconds that one byte takes to a server that sends it back, and back: median and 99th percentile. Blocks.
@@ -53,20 +42,17 @@ async fn round_trip(stream: &mut TcpStream) -> Result<()> {
 /// # Errors
 /// Where the connection can't be made, or breaks.
 pub(super) fn round_trips(from: &NetNs, echo: SocketAddr) -> Result<(f64, f64)> {
-    let mut times = on_one_thread(from, async || {
-        let mut stream = connect(echo).await?;
-        for _ in 0..UNCOUNTED {
-            round_trip(&mut stream).await?;
-        }
-        let mut times = Vec::with_capacity(ROUND_TRIPS);
-        let end = Instant::now() + ROUND_TRIPS_WITHIN;
-        while times.len() < ROUND_TRIPS && Instant::now() < end {
-            let start = Instant::now();
-            round_trip(&mut stream).await?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        Ok(times)
-    })?;
+    let mut stream = from.run(|| connect(echo))??;
+    for _ in 0..UNCOUNTED {
+        round_trip(&mut stream)?;
+    }
+    let mut times = Vec::with_capacity(ROUND_TRIPS);
+    let end = Instant::now() + ROUND_TRIPS_WITHIN;
+    while times.len() < ROUND_TRIPS && Instant::now() < end {
+        let start = Instant::now();
+        round_trip(&mut stream)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
     times.sort_by(f64::total_cmp);
     let of = |percent| percentile(&times, percent).context("no round trip ended");
     Ok((of(50)?, of(99)?))
@@ -82,7 +68,7 @@ pub(super) enum Until {
 }
 
 /// Connections that were made one after the other.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connects {
     /// When each one was over, in seconds after the start, in order.
     over: Vec<f64>,
@@ -101,9 +87,16 @@ impl Connects {
     /// A second, of the first tenth and of the last.
     pub(super) fn first_and_last_tenth(&self) -> Option<(f64, f64)> {
         let tenth = self.over.len() / 10;
-        let first = *self.over.get(tenth)?;
+        let first = *self.over.get(tenth.checked_sub(1)?)?;
         let last = self.over.last()? - self.over.get(self.over.len() - 1 - tenth)?;
         Some((tenth as f64 / first, tenth as f64 / last))
+    }
+
+    fn join(mut self, other: Self) -> Self {
+        self.over.extend(other.over);
+        self.failed += other.failed;
+        self.why = other.why.or(self.why);
+        self
     }
 }
 
@@ -111,87 +104,96 @@ impl Connects {
 /// both. Blocks.
 ///
 /// # Errors
-/// Where there is no runtime to be had.
+/// Where a thread can't be had, or not be where it is to connect from.
 pub(super) fn connects(
     from: &NetNs,
     once: SocketAddr,
     at_a_time: usize,
     until: Until,
 ) -> Result<Connects> {
-    let (begun, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    on_one_thread(from, async || {
-        let start = Instant::now();
-        let goes_on = || match until {
-            Until::Passed(duration) => start.elapsed() < duration,
-            Until::Made(wanted) => begun.fetch_add(1, Ordering::Relaxed) < wanted,
-        };
-        let client = async || {
-            let (mut over, mut why) = (Vec::new(), None);
-            while goes_on() {
-                match connect_once(once).await {
-                    Ok(()) => over.push(start.elapsed().as_secs_f64()),
-                    Err(error) => {
-                        failed.fetch_add(1, Ordering::Relaxed);
-                        why = Some(format!("{error:#}"));
-                    }
+    let begun = AtomicU64::new(0);
+    let start = Instant::now();
+    let goes_on = || match until {
+        Until::Passed(duration) => start.elapsed() < duration,
+        Until::Made(wanted) => begun.fetch_add(1, Ordering::Relaxed) < wanted,
+    };
+    let client = || {
+        let mut connects = Connects::default();
+        while goes_on() {
+            match connect_once(once) {
+                Ok(()) => connects.over.push(start.elapsed().as_secs_f64()),
+                Err(error) => {
+                    connects.failed += 1;
+                    connects.why = Some(format!("{error:#}"));
                 }
             }
-            (over, why)
-        };
-        let clients = futures::future::join_all((0..at_a_time).map(|_| client())).await;
-        let (over, why): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
-        let mut over = over.concat();
-        over.sort_by(f64::total_cmp);
-        Ok(Connects {
-            over,
-            failed: failed.load(Ordering::Relaxed),
-            why: why.into_iter().flatten().last(),
+        }
+        connects
+    };
+    let all = from.run(|| -> Result<Connects> {
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..at_a_time).map(|_| scope.spawn(client)).collect();
+            let mut joined = clients.into_iter().map(|client| client.join());
+            joined.try_fold(Connects::default(), |all, one| {
+                Ok(all.join(one.map_err(|_| anyhow!("a panic"))?))
+            })
         })
-    })
+    });
+    let mut all = all??;
+    all.over.sort_by(f64::total_cmp);
+    Ok(all)
 }
 
-async fn connect_once(once: SocketAddr) -> Result<()> {
-    let mut stream = connect(once).await?;
-    round_trip(&mut stream).await?;
-    let end = timeout(PATIENCE, stream.read(&mut [0])).await??;
-    anyhow::ensure!(end == 0, "more than was sent");
+fn connect_once(once: SocketAddr) -> Result<()> {
+    let mut stream = connect(once)?;
+    round_trip(&mut stream)?;
+    ensure!(stream.read(&mut [0])? == 0, "more than was sent");
     Ok(())
 }
 
-/// Makes connections that are reset in the middle, half of them by the client with bytes on the way, the
-/// others by the server, beside one that sends bytes back and forth all the time. Afterwards as many new ones
-/// are to work. Gives how often that was disturbed, with the last reason. Blocks.
-///
-/// # Errors
-/// Where the connection beside them can't be made.
-pub(super) fn resets(
-    from: &NetNs,
-    echo: SocketAddr,
-    reset: SocketAddr,
-    once: SocketAddr,
-    count: u32,
-) -> Result<(u64, Option<String>)> {
-    on_one_thread(from, async || {
-        let mut beside = connect(echo).await?;
-        round_trip(&mut beside).await?;
+/// Where connections are reset, and what shows that others don't mind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resets {
+    /// Of these there are so many.
+    pub(super) count: u32,
+    pub(super) echo: SocketAddr,
+    pub(super) reset: SocketAddr,
+    pub(super) once: SocketAddr,
+}
+
+impl Resets {
+    /// Makes connections that are reset in the middle, half of them by the client with bytes on the way, the
+    /// others by the server, beside one that sends bytes back and forth all the time. Afterwards as many new ones
+    /// are to work. Gives how often that was disturbed, with the last reason. Blocks.
+    ///
+    /// # Errors
+    /// Where the connection beside them can't be made.
+    pub(super) fn measure(&self, from: &NetNs) -> Result<(u64, Option<String>)> {
+        from.run(|| self.here())?
+    }
+
+    fn here(&self) -> Result<(u64, Option<String>)> {
+        let mut beside = connect(self.echo)?;
+        round_trip(&mut beside)?;
         let over = AtomicBool::new(false);
-        let goes_on = async {
+        let goes_on = || -> Result<()> {
             while !over.load(Ordering::Relaxed) {
-                round_trip(&mut beside).await?;
+                round_trip(&mut beside)?;
             }
-            Ok::<_, anyhow::Error>(())
+            Ok(())
         };
-        let others = async {
-            for number in 0..count {
+        let beside = thread::scope(|scope| {
+            let beside = scope.spawn(goes_on);
+            for number in 0..self.count {
                 // That they fail is what they are for.
                 let _ = match number % 2 {
-                    0 => reset_by_client(echo).await,
-                    _ => reset_by_server(reset).await,
+                    0 => self.by_client(),
+                    _ => self.by_server(),
                 };
             }
             over.store(true, Ordering::Relaxed);
-        };
-        let (beside, ()) = tokio::join!(goes_on, others);
+            beside.join().map_err(|_| anyhow!("a panic"))
+        })?;
         let (mut disturbed, mut why) = (0, None);
         let mut count_in = |result: Result<()>| {
             if let Err(error) = result {
@@ -200,28 +202,53 @@ pub(super) fn resets(
             }
         };
         count_in(beside.context("the connection beside them"));
-        for _ in 0..count {
-            count_in(connect_once(once).await.context("a new connection"));
+        for _ in 0..self.count {
+            count_in(connect_once(self.once).context("a new connection"));
         }
         Ok((disturbed, why))
-    })
+    }
+
+    fn by_client(&self) -> Result<()> {
+        let mut stream = connect(self.echo)?;
+        stream.set_write_timeout(Some(STUCK))?;
+        // What comes back is never read, so that this gets stuck.
+        let stuck = loop {
+            if let Err(error) = stream.write(&[7; 64 << 10]) {
+                break error;
+            }
+        };
+        ensure!(stuck.kind() == ErrorKind::WouldBlock, stuck);
+        Ok(SockRef::from(&stream).set_linger(Some(Duration::ZERO))?)
+    }
+
+    fn by_server(&self) -> Result<()> {
+        let mut stream = connect(self.reset)?;
+        stream.write_all(&[7; 4096])?;
+        Ok(stream.read_exact(&mut [0])?)
+    }
 }
 
-async fn reset_by_client(echo: SocketAddr) -> Result<()> {
-    let mut stream = connect(echo).await?;
-    // What comes back is never read.
-    let _ = timeout(
-        Duration::from_millis(20),
-        stream.write_all(&vec![7; 256 << 10]),
-    )
-    .await;
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn reset_by_server(reset: SocketAddr) -> Result<()> {
-    let mut stream = connect(reset).await?;
-    stream.write_all(&[7; 4096]).await?;
-    timeout(PATIENCE, stream.read(&mut [0])).await??;
-    Ok(())
+    #[test]
+    fn the_last_tenth_s_rate_stands_beside_the_first_s() {
+        // A hundred connections: ten a second at first, and in the end five.
+        let slowed = |number: u32| match number {
+            ..=90 => f64::from(number) / 10.0,
+            _ => 9.0 + f64::from(number - 90) / 5.0,
+        };
+        let connects = Connects {
+            over: (1..=100).map(slowed).collect(),
+            ..Connects::default()
+        };
+        let (first, last) = connects.first_and_last_tenth().unwrap();
+        assert!(
+            (first - 10.0).abs() < 1e-9 && (last - 5.0).abs() < 1e-9,
+            "{first} {last}"
+        );
+        assert!(Connects::default().first_and_last_tenth().is_none());
+        assert_eq!(Connects::default().per_second(), 0.0);
+    }
 }

@@ -1,5 +1,6 @@
-//! Into a real cluster: pmz beside `kubectl port-forward`, and beside what the node itself gets.
+//! The section `cluster`: into a real Kubernetes, beside `kubectl port-forward` and beside what the node itself gets.
 
+mod goals;
 mod load;
 mod processes;
 mod programs;
@@ -8,55 +9,71 @@ mod scene;
 mod server;
 mod way;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use anyhow::{Context, Result};
+use async_trait::async_trait;
 
-use anyhow::{Result, ensure};
-
-use row::Row;
+use crate::chart::Chart;
+use crate::goal::Goal;
+use crate::lab::APPLICATIONS;
+use crate::reading::Reading;
+use crate::section::{self, Absent, Run, Section};
 use scene::Scene;
 pub(crate) use server::serve;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// A folder with the commands that boot a cluster
-    #[arg(long, env = "PMZ_LAB")]
-    kube: PathBuf,
-    #[arg(long)]
-    only: Vec<String>,
-    #[arg(long, default_value_t = 1)]
-    rounds: u32,
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// After the rounds, wait for a line
-    #[arg(long)]
-    hold: bool,
+/// The section.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    /// While it is open.
+    scene: Option<Scene>,
 }
 
-pub(crate) async fn measure(args: &Args) -> Result<()> {
-    let rows: Vec<Row> = row::ALL
-        .into_iter()
-        .filter(|row| {
-            args.only
-                .iter()
-                .any(|text| row.name().contains(text.as_str()))
-                || (args.only.is_empty() && !matches!(row, Row::Many(_) | Row::Peer(_)))
-        })
-        .collect();
-    ensure!(!rows.is_empty() || args.hold, "no such row");
-    let scene = Scene::new(&args.kube).await?;
-    for round in 0..args.rounds {
-        for row in &rows {
-            println!("round {round} {}: {}", row.name(), row.description());
-            match row.measure(&scene, Duration::from_secs(args.seconds)).await {
-                Ok(readings) => readings.iter().for_each(|it| println!("  {it}")),
-                Err(error) => println!("  failed: {error:#}"),
-            }
-        }
+#[async_trait(?Send)]
+impl Section for Cluster {
+    fn name(&self) -> &'static str {
+        "cluster"
     }
-    if args.hold {
-        println!("cluster {}, service {}", scene.lab.name(), scene.cluster_ip);
-        std::io::stdin().read_line(&mut String::new())?;
+
+    fn title(&self) -> String {
+        format!(
+            "from a laptop on the lan of a Kubernetes of one node to a pod; nginx, iperf3 on {APPLICATIONS}, h2load, ab"
+        )
     }
-    Ok(())
+
+    fn rows(&self) -> Vec<section::Row> {
+        let row = |row: row::Row| section::Row {
+            name: row.name(),
+            description: row.description().into(),
+        };
+        row::ALL.map(row).to_vec()
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        goals::all()
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        vec![goals::requests()]
+    }
+
+    async fn open(&mut self, run: &Run) -> Result<()> {
+        let folder = run.kube.as_deref().filter(|folder| folder.is_dir());
+        let folder = folder.ok_or_else(|| {
+            Absent(
+                "it takes a folder that boots a cluster (--kube), whose node is this machine"
+                    .into(),
+            )
+        })?;
+        self.scene = Some(Scene::new(folder).await?);
+        Ok(())
+    }
+
+    async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>> {
+        let scene = self.scene.as_ref().context("there is no cluster")?;
+        row::ALL[row].measure(scene, run).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.scene = None;
+        Ok(())
+    }
 }

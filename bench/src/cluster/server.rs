@@ -1,13 +1,15 @@
 //! The servers of bytes, which run in the pod: this same program, called by its hidden command.
+//!
+//! A thread for each connection that waits costs less than a runtime does, and what is measured here is the way to the
+//! server.
 
-use std::io;
-use std::net::Ipv6Addr;
+use std::io::{self, Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Sends all back until the client ends.
 pub(super) const ECHO: u16 = 7007;
@@ -17,7 +19,9 @@ pub(super) const ONCE: u16 = 7008;
 /// Takes one byte, and resets the connection.
 pub(super) const RESET: u16 = 7009;
 
-const BACKLOG: u32 = 4096;
+const BACKLOG: i32 = 4096;
+/// Connections of a port that are served at a time; the others wait in its backlog.
+const AT_A_TIME: usize = 32;
 const BUFFER: usize = 16 << 10;
 
 /// Serves until it is killed.
@@ -25,54 +29,50 @@ const BUFFER: usize = 16 << 10;
 /// # Errors
 /// Where a port can't be listened on.
 pub(crate) fn serve() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        tokio::try_join!(listen(ECHO, echo), listen(ONCE, once), listen(RESET, reset))?;
+    let servers: [(u16, fn(TcpStream) -> io::Result<()>); 3] =
+        [(ECHO, echo), (ONCE, once), (RESET, reset)];
+    thread::scope(|scope| {
+        for (port, serve) in servers {
+            let listener = listen(port).with_context(|| format!("listen on port {port}"))?;
+            for _ in 0..AT_A_TIME {
+                let listener = listener.try_clone()?;
+                scope.spawn(move || {
+                    for stream in listener.incoming().flatten() {
+                        // A connection that fails is its client's to count.
+                        let _ = stream.set_nodelay(true).and_then(|()| serve(stream));
+                    }
+                });
+            }
+        }
         Ok(())
     })
 }
 
-async fn listen<F>(port: u16, serve: impl Fn(TcpStream) -> F) -> Result<()>
-where
-    F: Future<Output = io::Result<()>> + Send + 'static,
-{
-    let socket = TcpSocket::new_v6()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
-    let listener = socket
-        .listen(BACKLOG)
-        .with_context(|| format!("listen on port {port}"))?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                stream.set_nodelay(true)?;
-                // A connection that fails is its client's to count.
-                tokio::spawn(serve(stream));
-            }
-            // Out of descriptors, for one; the clients that wait are served when others have gone.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    }
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; BUFFER];
     loop {
-        match stream.read(&mut buffer).await? {
+        match stream.read(&mut buffer)? {
             0 => return Ok(()),
-            n => stream.write_all(&buffer[..n]).await?,
+            n => stream.write_all(&buffer[..n])?,
         }
     }
 }
 
-async fn once(mut stream: TcpStream) -> io::Result<()> {
-    let byte = stream.read_u8().await?;
-    stream.write_u8(byte).await
+fn once(mut stream: TcpStream) -> io::Result<()> {
+    let mut byte = [0];
+    stream.read_exact(&mut byte)?;
+    stream.write_all(&byte)
 }
 
-async fn reset(mut stream: TcpStream) -> io::Result<()> {
-    stream.read_u8().await?;
+fn reset(mut stream: TcpStream) -> io::Result<()> {
+    stream.read_exact(&mut [0])?;
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))
 }

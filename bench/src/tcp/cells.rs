@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::goal::Bound;
 use crate::lab::Congestion;
 use crate::load::Way;
 
-use super::goal::{Bound, Goal, Quantity};
+use super::goal::{Goal, Quantity};
 
 /// Congestion control of both sides, in the order in which it is measured.
 const CONGESTIONS: [Congestion; 2] = [Congestion::Bbr, Congestion::Cubic];

@@ -1,8 +1,10 @@
-//! What is measured, and what is to come out.
+//! What is measured in a cell, and what is to come out.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+
+use crate::goal::Bound;
 
 /// Something that one run of a cell tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,20 +34,6 @@ pub(crate) enum Quantity {
     MemoryEnd,
 }
 
-/// What is to come out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bound {
-    /// Ours by the kernel's.
-    RatioAtLeast(f64),
-    /// Ours by the kernel's.
-    RatioAtMost(f64),
-    AtLeast(f64),
-    AtMost(f64),
-    Within(f64, f64),
-    /// It is only shown.
-    None,
-}
-
 /// A quantity, and what it is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Goal {
@@ -58,37 +46,10 @@ impl Goal {
         Self { quantity, bound }
     }
 
-    /// Whether it is reached; none where there is nothing to reach, or not enough was measured.
-    pub(crate) fn is_reached(&self, kernel: Option<f64>, ours: Option<f64>) -> Option<bool> {
-        let ours = ours?;
-        match self.bound {
-            Bound::RatioAtLeast(least) => Some(ratio(kernel, Some(ours))? >= least),
-            Bound::RatioAtMost(most) => Some(ratio(kernel, Some(ours))? <= most),
-            Bound::AtLeast(least) => Some(ours >= least),
-            Bound::AtMost(most) => Some(ours <= most),
-            Bound::Within(least, most) => Some((least..=most).contains(&ours)),
-            Bound::None => None,
-        }
-    }
-
     /// As a reader is told.
     pub(crate) fn text(&self) -> String {
-        let show = |value| self.quantity.show(value);
-        match self.bound {
-            Bound::RatioAtLeast(least) => format!(">= {least}x"),
-            Bound::RatioAtMost(most) => format!("<= {most}x"),
-            Bound::AtLeast(least) => format!(">= {}", show(least)),
-            Bound::AtMost(most) => format!("<= {}", show(most)),
-            Bound::Within(least, most) => format!("{least} to {most}"),
-            Bound::None => String::new(),
-        }
+        self.bound.text(|value| self.quantity.show(value))
     }
-}
-
-/// Ours by the kernel's. None where one is missing or both say nothing.
-pub(crate) fn ratio(kernel: Option<f64>, ours: Option<f64>) -> Option<f64> {
-    let ratio = ours? / kernel?;
-    (!ratio.is_nan()).then_some(ratio)
 }
 
 impl Quantity {
@@ -137,29 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_by_the_kernel_needs_both_and_another_only_ours() {
-        let by_kernel = Goal::new(Quantity::Rate, Bound::RatioAtLeast(0.9));
-        assert_eq!(by_kernel.is_reached(Some(100.0), Some(90.0)), Some(true));
-        assert_eq!(by_kernel.is_reached(Some(100.0), Some(89.0)), Some(false));
-        assert_eq!(by_kernel.is_reached(None, Some(89.0)), None);
-        assert_eq!(by_kernel.is_reached(Some(1.0), None), None);
-        let absolute = Goal::new(Quantity::RoundTripP50, Bound::AtMost(100.0));
-        assert_eq!(absolute.is_reached(None, Some(100.0)), Some(true));
-        assert_eq!(absolute.is_reached(None, Some(101.0)), Some(false));
-        let within = Goal::new(Quantity::Share, Bound::Within(0.7, 1.4));
-        assert_eq!(within.is_reached(None, Some(1.0)), Some(true));
-        assert_eq!(within.is_reached(None, Some(1.5)), Some(false));
-        let shown = Goal::new(Quantity::Rate, Bound::None);
-        assert_eq!(shown.is_reached(Some(1.0), Some(1.0)), None);
-    }
-
-    #[test]
-    fn what_never_came_back_misses_its_goal_unless_the_kernel_did_not_either() {
-        let never = f64::INFINITY;
-        let goal = Goal::new(Quantity::Recovery, Bound::RatioAtMost(1.2));
-        assert_eq!(goal.is_reached(Some(0.5), Some(never)), Some(false));
-        assert_eq!(goal.is_reached(Some(never), Some(0.5)), Some(true));
-        assert_eq!(goal.is_reached(Some(never), Some(never)), None);
-        assert_eq!(Quantity::Recovery.show(never), "never");
+    fn what_never_came_back_is_shown_as_that() {
+        assert_eq!(Quantity::Recovery.show(f64::INFINITY), "never");
+        assert_eq!(Quantity::Recovery.show(0.5), "0.50 s");
     }
 }

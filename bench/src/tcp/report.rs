@@ -7,8 +7,9 @@ use pmz_tests::tcp::Setting;
 use serde::Serialize;
 
 use super::cells::Cell;
-use super::goal::{Goal, Quantity, ratio};
+use super::goal::{Goal, Quantity};
 use super::measure::{Sample, Side};
+use crate::goal::ratio;
 use crate::machine::Machine;
 use crate::stats::median;
 
@@ -128,7 +129,7 @@ impl Line {
             kernel,
             ours,
             ratio: ratio(kernel, ours),
-            reached: goal.is_reached(kernel, ours),
+            reached: goal.bound.is_reached(kernel, ours),
         }
     }
 
@@ -143,20 +144,7 @@ impl Line {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(
-            f,
-            "{}, {} cores, Linux {}, load {} at the start{}",
-            machine.cpu,
-            machine.cores,
-            machine.kernel,
-            machine.load,
-            if machine.release {
-                ""
-            } else {
-                "; NO RELEASE BUILD"
-            }
-        )?;
+        writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
             "medians of {} rounds of at least {} s; the NAT's TCP: {}; IPv{}, MTU {}\n",
