@@ -24,13 +24,15 @@ const BACKLOG: i32 = 4096;
 const AT_A_TIME: usize = 32;
 const BUFFER: usize = 16 << 10;
 
+/// What becomes of a connection.
+type Serve = fn(TcpStream) -> io::Result<()>;
+
 /// Serves until it is killed.
 ///
 /// # Errors
 /// Where a port can't be listened on.
 pub(crate) fn serve() -> Result<()> {
-    let servers: [(u16, fn(TcpStream) -> io::Result<()>); 3] =
-        [(ECHO, echo), (ONCE, once), (RESET, reset)];
+    let servers: [(u16, Serve); 3] = [(ECHO, echo), (ONCE, once), (RESET, reset)];
     thread::scope(|scope| {
         for (port, serve) in servers {
             let listener = listen(port).with_context(|| format!("listen on port {port}"))?;
