@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ pub(super) enum Until {
     /// After that time.
     Passed(Duration),
     /// After so many.
-    Made(u64),
+    Made(usize),
 }
 
 /// Connections that were made one after the other.
@@ -100,27 +100,30 @@ impl Connects {
     }
 }
 
-/// Connects to a server that sends one byte back and ends, so many at a time: a byte both ways, and closed by
-/// both. Blocks.
+/// Connects to these servers that send bytes back, in turn, so many at a time: a byte both ways, and closed. Blocks.
 ///
 /// # Errors
 /// Where a thread can't be had, or not be where it is to connect from.
 pub(super) fn connects(
     from: &NetNs,
-    once: SocketAddr,
+    short: &[SocketAddr],
     at_a_time: usize,
     until: Until,
 ) -> Result<Connects> {
-    let begun = AtomicU64::new(0);
+    let begun = AtomicUsize::new(0);
     let start = Instant::now();
-    let goes_on = || match until {
-        Until::Passed(duration) => start.elapsed() < duration,
-        Until::Made(wanted) => begun.fetch_add(1, Ordering::Relaxed) < wanted,
+    let next = || {
+        let number = begun.fetch_add(1, Ordering::Relaxed);
+        let goes_on = match until {
+            Until::Passed(duration) => start.elapsed() < duration,
+            Until::Made(wanted) => number < wanted,
+        };
+        goes_on.then(|| short[number % short.len()])
     };
     let client = || {
         let mut connects = Connects::default();
-        while goes_on() {
-            match connect_once(once) {
+        while let Some(to) = next() {
+            match connect_once(to) {
                 Ok(()) => connects.over.push(start.elapsed().as_secs_f64()),
                 Err(error) => {
                     connects.failed += 1;
@@ -144,11 +147,9 @@ pub(super) fn connects(
     Ok(all)
 }
 
-fn connect_once(once: SocketAddr) -> Result<()> {
-    let mut stream = connect(once)?;
-    round_trip(&mut stream)?;
-    ensure!(stream.read(&mut [0])? == 0, "more than was sent");
-    Ok(())
+fn connect_once(short: SocketAddr) -> Result<()> {
+    let mut stream = connect(short)?;
+    round_trip(&mut stream)
 }
 
 /// Where connections are reset, and what shows that others don't mind.
@@ -158,7 +159,7 @@ pub(super) struct Resets {
     pub(super) count: u32,
     pub(super) echo: SocketAddr,
     pub(super) reset: SocketAddr,
-    pub(super) once: SocketAddr,
+    pub(super) short: SocketAddr,
 }
 
 impl Resets {
@@ -203,7 +204,7 @@ impl Resets {
         };
         count_in(beside.context("the connection beside them"));
         for _ in 0..self.count {
-            count_in(connect_once(self.once).context("a new connection"));
+            count_in(connect_once(self.short).context("a new connection"));
         }
         Ok((disturbed, why))
     }

@@ -8,7 +8,7 @@ use super::load::{self, Resets, Until};
 use super::processes::{Process, cpu_seconds};
 use super::programs::{self, Amount};
 use super::scene::{HTTP, IPERF3, Scene};
-use super::server::{ECHO, ONCE, RESET};
+use super::server::{ECHO, RESET, SHORT};
 use super::way::Way;
 use crate::bare::Carrier;
 use crate::lab::APPLICATIONS;
@@ -29,7 +29,7 @@ const AT_A_TIME: usize = 16;
 /// Connections that are reset.
 const RESETS: u32 = 20;
 /// Short connections in a row, and how many at a time.
-const MANY: (u64, usize) = (200_000, 300);
+const MANY: (usize, usize) = (200_000, 300);
 
 /// What a reading is called.
 pub(super) const CONNECTS: &str = "new connections";
@@ -116,12 +116,13 @@ impl Row {
 async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Reading>> {
     let mut readings = Vec::new();
     let mut failed = 0;
+    let short = SHORT.map(|port| way.to(port));
     let (p50, p99) = load::round_trips(&way.from, way.to(ECHO)).context("round trips")?;
     readings.push(Reading::new(ROUND_TRIP_P50, Unit::Seconds, p50));
     readings.push(Reading::new(ROUND_TRIP_P99, Unit::Seconds, p99));
 
     way.renew(scene).await?;
-    let connects = load::connects(&way.from, way.to(ONCE), AT_A_TIME, Until::Passed(duration))?;
+    let connects = load::connects(&way.from, &short, AT_A_TIME, Until::Passed(duration))?;
     failed += told("new connections", connects.failed, connects.why.as_deref());
     readings.push(Reading::new(
         CONNECTS,
@@ -133,8 +134,6 @@ async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Read
         way.renew(scene).await?;
         let requests = programs::keep_alive(&scene.programs, &way.from, way.to(HTTP), amount);
         let requests = requests.await.context(what)?;
-        let ab = programs::ab(&scene.programs, &way.from, way.to(HTTP), amount, true).await?;
-        eprintln!("ab {what} {ab:?}");
         failed += told(what, requests.errors, None);
         readings.push(Reading::new(what, Unit::PerSecond, requests.per_second));
     }
@@ -172,7 +171,7 @@ async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Read
         count: RESETS,
         echo: way.to(ECHO),
         reset: way.to(RESET),
-        once: way.to(ONCE),
+        short: way.to(SHORT[0]),
     };
     let (disturbed, why) = resets.measure(&way.from)?;
     let disturbed = told("resets", disturbed, why.as_deref());
@@ -199,10 +198,11 @@ fn memory(of: &[Process]) -> Result<f64> {
 
 fn many(way: &Way) -> Result<Vec<Reading>> {
     let (count, at_a_time) = MANY;
+    let short = SHORT.map(|port| way.to(port));
     // Pools grow to what they need.
-    load::connects(&way.from, way.to(ONCE), at_a_time, Until::Made(count / 10))?;
+    load::connects(&way.from, &short, at_a_time, Until::Made(count / 10))?;
     let before = (memory(&way.client)?, memory(&way.agent)?);
-    let connects = load::connects(&way.from, way.to(ONCE), at_a_time, Until::Made(count))?;
+    let connects = load::connects(&way.from, &short, at_a_time, Until::Made(count))?;
     let failed = told(MANY_RATE, connects.failed, connects.why.as_deref());
     let (first, last) = connects
         .first_and_last_tenth()

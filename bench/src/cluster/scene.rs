@@ -11,7 +11,7 @@ use pmz_tests::eventually;
 use pmz_tests::lab::{Lab, Programs};
 
 use super::processes::{self, Process};
-use super::server::{ECHO, ONCE, RESET};
+use super::server::{ECHO, RESET, SHORT};
 
 /// Where the pod is.
 pub(super) const NAMESPACE: &str = "bench";
@@ -20,8 +20,11 @@ pub(super) const SERVERS: &str = "servers";
 /// nginx.
 pub(super) const HTTP: u16 = 8080;
 pub(super) const IPERF3: u16 = 5201;
+
 /// All ports.
-pub(super) const PORTS: [u16; 5] = [ECHO, ONCE, RESET, HTTP, IPERF3];
+pub(super) fn ports() -> impl Iterator<Item = u16> {
+    [ECHO, RESET, HTTP, IPERF3].into_iter().chain(SHORT)
+}
 
 /// Controllers and kube-proxy have heard of the pod by then.
 const SERVED: Duration = Duration::from_secs(30);
@@ -86,7 +89,7 @@ impl Scene {
 
 /// Waits until each of the ports is connected to.
 pub(super) async fn served(from: &NetNs, at: IpAddr) -> Result<()> {
-    for port in PORTS {
+    for port in ports() {
         let to = SocketAddr::new(at, port);
         let connected = async || {
             let connect = from.run(|| std::net::TcpStream::connect_timeout(&to, SERVED))?;

@@ -10,7 +10,7 @@ use pmz_tests::lab::Laptop;
 
 use super::processes::{self, Process};
 use super::programs::enter;
-use super::scene::{NAMESPACE, PORTS, SERVERS, Scene, served};
+use super::scene::{NAMESPACE, SERVERS, Scene, ports, served};
 use crate::bare::Carrier;
 
 /// UDP has answered by then, where it does.
@@ -89,6 +89,7 @@ impl Way {
         Ok(way)
     }
 
+    /// Where a server is, by its port.
     pub(super) fn to(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.at, port)
     }
@@ -136,7 +137,7 @@ impl PortForward {
         let mut kubectl = scene.lab.kubectl();
         kubectl.args(["port-forward", "-n", NAMESPACE]);
         kubectl.arg(format!("pod/{SERVERS}"));
-        kubectl.args(PORTS.map(|port| port.to_string()));
+        kubectl.args(ports().map(|port| port.to_string()));
         let mut kubectl = enter(kubectl, from);
         kubectl.stdout(Stdio::null()).stderr(Stdio::null());
         let forward = Self(kubectl.spawn().context("kubectl")?);
