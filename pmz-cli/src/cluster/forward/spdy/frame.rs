@@ -10,6 +10,7 @@ pub(super) const FIN: u8 = 1;
 const CONTROL: u16 = 0x8000;
 const VERSION: u16 = 3;
 const SYN_STREAM: u16 = 1;
+const SYN_REPLY: u16 = 2;
 const RST_STREAM: u16 = 3;
 const PING: u16 = 6;
 const GOAWAY: u16 = 7;
@@ -25,6 +26,10 @@ pub(super) enum Header {
         fin: bool,
         len: usize,
     },
+    /// A stream was taken. What follows begins with its number.
+    Reply {
+        len: usize,
+    },
     /// A stream was ended before its time. What follows are the stream's number and the reason's.
     Reset {
         len: usize,
@@ -33,7 +38,7 @@ pub(super) enum Header {
     Ping {
         len: usize,
     },
-    /// Answers, settings and windows, which say nothing that matters here: all data is on one stream, and the
+    /// Settings and windows, which say nothing that matters here: all data is on one stream, and the
     /// connection's own window is the stream's.
     Other {
         len: usize,
@@ -58,6 +63,7 @@ impl Header {
             return Self::Unknown;
         }
         match u16::from_be_bytes([c, d]) {
+            SYN_REPLY => Self::Reply { len },
             RST_STREAM => Self::Reset { len },
             PING => Self::Ping { len },
             _ => Self::Other { len },
@@ -97,12 +103,15 @@ pub(super) fn syn_stream(stream: u32, headers: &[(&str, &str)], is_first: bool) 
     if is_first {
         body.extend(ZLIB);
     }
-    // A block that is stored, and not the last one (RFC 1951, section 3.2.4).
-    let len = block.len() as u16;
-    body.push(0);
-    body.extend(len.to_le_bytes());
-    body.extend((!len).to_le_bytes());
-    body.extend(block);
+    for block in [&block[..], &[]] {
+        // A block that is stored, and not the last one (RFC 1951, section 3.2.4). An empty one makes readers give out what
+        // they have, as a compressor's flush does.
+        let len = block.len() as u16;
+        body.push(0);
+        body.extend(len.to_le_bytes());
+        body.extend((!len).to_le_bytes());
+        body.extend(block);
+    }
     control(SYN_STREAM, &body)
 }
 
@@ -149,7 +158,7 @@ mod tests {
     fn a_stream_is_opened_with_headers_that_are_stored_and_not_compressed() {
         let frame = syn_stream(1, &[("port", "80")], true);
         let expected = [
-            &[0x80, 3, 0, 1, 0, 0, 0, 35][..], // SYN_STREAM of version 3, 35 bytes
+            &[0x80, 3, 0, 1, 0, 0, 0, 40][..], // SYN_STREAM of version 3, 40 bytes
             &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0],   // stream 1, for itself
             &[0x78, 0x01],                     // a zlib stream without a dictionary
             &[0, 18, 0, 0xed, 0xff],           // 18 bytes, stored; more blocks come
@@ -158,6 +167,7 @@ mod tests {
             b"port",
             &[0, 0, 0, 2],
             b"80",
+            &[0, 0, 0, 0xff, 0xff], // nothing, stored
         ]
         .concat();
         assert_eq!(frame, expected);

@@ -2,6 +2,7 @@
 
 mod frame;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,6 +37,8 @@ pub(super) struct SpdyStream<S> {
     pongs: Vec<u8>,
     /// The end of what is written has been told.
     closed: bool,
+    /// Streams that were not taken yet.
+    waiting: u8,
 }
 
 /// What the bytes of a frame are for.
@@ -48,20 +51,29 @@ enum Rest {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SpdyStream<S> {
-    /// Opens the two streams, to that port. Whether it is listened on shows in what is read.
+    /// Opens the two streams, to that port, and waits until they are taken: the node drops what comes before.
+    /// Whether the port is listened on shows in what is read.
     ///
     /// # Errors
-    /// Where the connection fails.
-    pub(super) async fn begin(mut io: S, port: u16) -> io::Result<Self> {
+    /// Where the connection fails, or something else is answered.
+    pub(super) async fn begin(io: S, port: u16) -> io::Result<Self> {
+        let mut stream = Self::new(io);
         let port = port.to_string();
         let headers = |kind| [("streamtype", kind), ("port", &*port), ("requestid", "0")];
-        let mut out = frame::syn_stream(ERROR, &headers("error"), true);
-        // Nothing is ever written to it, and some nodes wait for its end.
-        out.extend(frame::data(ERROR, FIN, 0));
-        out.extend(frame::syn_stream(DATA, &headers("data"), false));
-        io.write_all(&out).await?;
-        io.flush().await?;
-        Ok(Self {
+        stream.out = frame::syn_stream(ERROR, &headers("error"), true);
+        stream
+            .out
+            .extend(frame::syn_stream(DATA, &headers("data"), false));
+        stream.flush().await?;
+        poll_fn(|cx| stream.poll_taken(cx)).await?;
+        // Nothing is ever written to it.
+        stream.out.extend(frame::data(ERROR, FIN, 0));
+        stream.flush().await?;
+        Ok(stream)
+    }
+
+    fn new(io: S) -> Self {
+        Self {
             io,
             header: [0; HEADER_LEN],
             header_len: 0,
@@ -72,7 +84,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SpdyStream<S> {
             written: 0,
             pongs: Vec::new(),
             closed: false,
-        })
+            waiting: 2,
+        }
+    }
+
+    /// Reads until both streams are taken.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut early = [0];
+        while self.waiting > 0 {
+            let mut early = ReadBuf::new(&mut early);
+            if ready!(self.poll_step(cx, &mut early))? {
+                return Poll::Ready(Err(invalid("data before there was a stream")));
+            }
+            if self.ended {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// What follows the header that was read; `Err` is what the reader is to be told.
@@ -81,6 +109,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SpdyStream<S> {
             Header::Data { stream, fin, len } if stream == DATA => (Rest::Data { fin }, len),
             Header::Data { stream, fin, len } if stream == ERROR => (Rest::Words { fin }, len),
             Header::Data { .. } => return Err(invalid("data on an unknown stream")),
+            Header::Reply { len } => {
+                self.waiting = self.waiting.saturating_sub(1);
+                (Rest::Nothing, len)
+            }
             Header::Reset { .. } => return Err(io::ErrorKind::ConnectionReset.into()),
             Header::Ping { len: 4 } => (Rest::Ping([0; 4]), 4),
             Header::Ping { .. } => return Err(invalid("a ping of another length")),
@@ -124,6 +156,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SpdyStream<S> {
         let header = Header::decode(self.header);
         self.rest = Some(self.take(header)?);
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads a header, or more of what follows one; true where that was data of the stream's.
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let Some((rest, left)) = self.rest else {
+            return self.poll_header(cx).map_ok(|()| false);
+        };
+        if left == 0 {
+            self.rest = None;
+            return Poll::Ready(self.finish(rest).map(|()| false));
+        }
+        let is_data = matches!(rest, Rest::Data { .. });
+        let n = if is_data {
+            let before = into.filled().len();
+            let mut part = (&mut self.io).take(left as u64);
+            ready!(Pin::new(&mut part).poll_read(cx, into))?;
+            into.filled().len() - before
+        } else {
+            ready!(self.poll_aside(cx, left))?
+        };
+        if n == 0 {
+            self.ended = true;
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if let Some((_, left)) = &mut self.rest {
+            *left -= n;
+        }
+        Poll::Ready(Ok(is_data))
     }
 
     /// Reads what is no data of the stream's.
@@ -175,34 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SpdyStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while !this.ended && into.remaining() > 0 {
-            let Some((rest, left)) = this.rest else {
-                ready!(this.poll_header(cx))?;
-                continue;
-            };
-            if left == 0 {
-                this.rest = None;
-                this.finish(rest)?;
-                continue;
-            }
-            let n = match rest {
-                Rest::Data { .. } => {
-                    let before = into.filled().len();
-                    let mut part = (&mut this.io).take(left as u64);
-                    ready!(Pin::new(&mut part).poll_read(cx, into))?;
-                    into.filled().len() - before
-                }
-                Rest::Words { .. } | Rest::Ping(_) | Rest::Nothing => {
-                    ready!(this.poll_aside(cx, left))?
-                }
-            };
-            if n == 0 {
-                this.ended = true;
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            if let Some((_, left)) = &mut this.rest {
-                *left -= n;
-            }
-            if matches!(rest, Rest::Data { .. }) {
+            if ready!(this.poll_step(cx, into))? {
                 break;
             }
         }

@@ -2,23 +2,30 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::*;
 
-/// A stream to port 7600, and the other end of its connection, which has read what opens it.
+/// A stream was taken.
+fn reply(stream: u8) -> [u8; 14] {
+    [0x80, 3, 0, 2, 0, 0, 0, 6, 0, 0, 0, stream, 9, 9]
+}
+
+/// A stream to port 7600, and the other end of its connection, which has taken it.
 async fn pair(buffer: usize) -> (SpdyStream<DuplexStream>, DuplexStream) {
     let (ours, mut theirs) = duplex(buffer);
     let begin = SpdyStream::begin(ours, 7600);
-    let opened = async {
+    let taken = async {
+        let headers = |kind| [("streamtype", kind), ("port", "7600"), ("requestid", "0")];
         for (stream, kind) in [(ERROR, "error"), (DATA, "data")] {
-            let headers = [("streamtype", kind), ("port", "7600"), ("requestid", "0")];
-            let mut expected = frame::syn_stream(stream, &headers, stream == ERROR);
-            if stream == ERROR {
-                expected.extend(frame::data(ERROR, FIN, 0));
-            }
+            let expected = frame::syn_stream(stream, &headers(kind), stream == ERROR);
             let mut got = vec![0; expected.len()];
             theirs.read_exact(&mut got).await.unwrap();
             assert_eq!(got, expected);
         }
+        theirs.write_all(&reply(1)).await.unwrap();
+        theirs.write_all(&reply(3)).await.unwrap();
+        let mut end = [0; HEADER_LEN];
+        theirs.read_exact(&mut end).await.unwrap();
+        assert_eq!(end, frame::data(ERROR, FIN, 0));
     };
-    let (client, ()) = futures::join!(begin, opened);
+    let (client, ()) = futures::join!(begin, taken);
     (client.unwrap(), theirs)
 }
 
@@ -29,9 +36,6 @@ fn frame_of(stream: u32, flags: u8, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn bytes_go_both_ways_without_their_frames() {
     let (mut client, mut server) = pair(1 << 20).await;
-    // Answers to both streams come first.
-    let answer = [0x80, 3, 0, 2, 0, 0, 0, 6, 0, 0, 0, 3, 9, 9];
-    server.write_all(&answer).await.unwrap();
     server.write_all(&frame_of(DATA, 0, b"hel")).await.unwrap();
     server.write_all(&frame_of(DATA, 0, b"lo")).await.unwrap();
     let mut heard = [0; 5];
@@ -42,6 +46,33 @@ async fn bytes_go_both_ways_without_their_frames() {
     let mut got = [0; HEADER_LEN + 5];
     server.read_exact(&mut got).await.unwrap();
     assert_eq!(&got[..], frame_of(DATA, 0, b"world"));
+}
+
+#[tokio::test]
+async fn a_stream_is_used_only_when_both_were_taken() {
+    let (ours, mut theirs) = duplex(1 << 20);
+    let begin = SpdyStream::begin(ours, 7600);
+    tokio::pin!(begin);
+    theirs.write_all(&reply(1)).await.unwrap();
+    assert!(futures::poll!(&mut begin).is_pending(), "after one");
+    theirs.write_all(&reply(3)).await.unwrap();
+    assert!(begin.await.is_ok());
+
+    let refusals = [
+        (
+            &[0x80, 3, 0, 3, 0, 0, 0, 8][..],
+            io::ErrorKind::ConnectionReset,
+        ),
+        (&[0, 0, 0, 3, 0, 0, 0, 1, 7][..], io::ErrorKind::InvalidData),
+        (&[], io::ErrorKind::UnexpectedEof),
+    ];
+    for (answer, kind) in refusals {
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(answer).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let error = SpdyStream::begin(ours, 7600).await.err().unwrap();
+        assert_eq!(error.kind(), kind, "{answer:?}");
+    }
 }
 
 #[tokio::test]
