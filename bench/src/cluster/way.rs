@@ -94,15 +94,14 @@ impl Way {
         SocketAddr::new(self.at, port)
     }
 
-    /// Whether it is as it was opened. A load on another way than is thought would be worse than none; a
-    /// port-forward that has died is opened again, since that is what its user would do.
+    /// For the next load: a load on another way than is thought would be worse than none. A port-forward is opened
+    /// anew, since it may be about to die of what the last load has reset.
     ///
     /// # Errors
     /// Where packets go by another carrier.
     pub(super) async fn renew(&mut self, scene: &Scene) -> Result<()> {
-        if let Kind::PortForward { forward, .. } = &mut self.kind
-            && forward.0.try_wait()?.is_some()
-        {
+        if let Kind::PortForward { forward, .. } = &mut self.kind {
+            forward.end();
             *forward = PortForward::start(scene, &self.from).await?;
             self.client = vec![Process::new(forward.0.id())];
         }
@@ -146,10 +145,16 @@ impl PortForward {
     }
 }
 
-impl Drop for PortForward {
-    fn drop(&mut self) {
+impl PortForward {
+    fn end(&mut self) {
         // It may have died by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for PortForward {
+    fn drop(&mut self) {
+        self.end();
     }
 }
