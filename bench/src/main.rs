@@ -6,6 +6,7 @@
 mod agent;
 mod bare;
 mod chart;
+mod cluster;
 mod cpu;
 mod dns;
 mod goal;
@@ -83,6 +84,9 @@ enum Command {
     Tcp(tcp::Args),
     /// Measures the name server on one core, with few services and with many
     Dns(dns::Args),
+    /// Serves bytes, in a pod of the cluster that is measured
+    #[command(hide = true)]
+    ServeBytes,
 }
 
 fn main() -> ExitCode {
@@ -110,6 +114,10 @@ fn execute(args: &Args) -> Result<ExitCode> {
         let report = dns::measure(args)?;
         show(&report)?;
         write_json(args.json.as_deref(), &report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::ServeBytes) = &args.command {
+        cluster::serve()?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Tcp(args)) = &args.command {
@@ -141,6 +149,7 @@ fn execute(args: &Args) -> Result<ExitCode> {
 fn sections() -> Vec<Box<dyn Section>> {
     vec![
         Box::new(bare::Bare),
+        Box::<cluster::Cluster>::default(),
         Box::new(link::Link),
         Box::new(rest::Rest),
     ]

@@ -74,7 +74,6 @@ pub(crate) struct Run {
     /// What is started may speak.
     pub(crate) verbose: bool,
     /// A folder that boots a cluster, or a kubeconfig.
-    #[allow(dead_code)]
     pub(crate) kube: Option<PathBuf>,
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Cluster {
     pub(super) client: Client,
     pub(super) peer: Peer,
     pub(super) namespace: String,
+    /// Somebody on the way to its pods does not know SPDY.
+    pub(super) without_spdy: Arc<AtomicBool>,
 }
 
 impl Cluster {
@@ -100,6 +103,7 @@ impl Cluster {
             client,
             peer,
             namespace: target.namespace.clone(),
+            without_spdy: Arc::default(),
         })
     }
 

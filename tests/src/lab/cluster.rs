@@ -32,6 +32,8 @@ pub struct Cluster {
     pub(super) access: Access,
     /// Where the agent is that all tests share.
     pub(super) namespace: String,
+    /// What runs as pmz on laptops.
+    pub(super) program: PathBuf,
 }
 
 impl Cluster {

@@ -45,6 +45,7 @@ impl Foreign {
             cluster: Cluster {
                 access: Access::Kubeconfig(kubeconfig),
                 namespace,
+                program: pmz,
             },
             _reaper: reaper,
         })

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::binary;
 
+/// The program in it, below `/`.
+pub(super) const PROGRAM: &str = "pmz";
 /// What the image is called in the cluster.
 pub const NAME: &str = "localhost/pmz:test";
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::Cluster;
 use super::cluster::{Access, said};
 use super::relay::Relay;
-use crate::{Ran, eventually, pmz_binary, run};
+use crate::{Ran, eventually, run};
 
 /// Where the kubeconfig lies on the laptop.
 const KUBECONFIG: &str = "/run/lab/kubeconfig";
@@ -32,7 +32,7 @@ pub struct Laptop {
 
 impl Laptop {
     pub(super) async fn start(cluster: &Cluster, hostname: &str, kubeconfig: &str) -> Result<Self> {
-        let program = pmz_binary()?;
+        let program = cluster.program.clone();
         let spec = MachineSpec {
             hostname: hostname.to_owned(),
             hosts: format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n"),

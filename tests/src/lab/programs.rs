@@ -25,16 +25,27 @@ pub struct Programs {
 impl Programs {
     /// Says that the test is skipped where there are none.
     pub fn of(test: &str) -> Option<Self> {
+        let programs = Self::from_env();
+        if let Err(why) = &programs {
+            crate::skipped(test, &why.to_string());
+        }
+        programs.ok()
+    }
+
+    /// Those of the folder that the environment names.
+    ///
+    /// # Errors
+    /// Where it names none.
+    pub fn from_env() -> Result<Self> {
         let root = std::env::var_os(PROGRAMS).filter(|root| !root.is_empty());
-        if root.is_none() {
-            let why = format!(
+        let root = root.with_context(|| {
+            format!(
                 "none of Debian's programs (set {PROGRAMS} to a folder that \
                  tests/tests/kubernetes/fetch-programs has filled)"
-            );
-            crate::skipped(test, &why);
-        }
-        Some(Self {
-            root: std::path::absolute(root?).ok()?,
+            )
+        })?;
+        Ok(Self {
+            root: std::path::absolute(root)?,
         })
     }
 
@@ -59,8 +70,16 @@ impl Programs {
         command
     }
 
+    /// Runs one of them on this machine.
+    pub fn here(&self, program: &str) -> Command {
+        let mut command = Command::new(self.root.join(program));
+        command.env("LD_LIBRARY_PATH", self.root.join(LIBRARIES));
+        command
+    }
+
     /// Makes an image of one of them with its libraries, and loads it into the cluster. The program becomes
-    /// the image's `/NAME`, and is its entrypoint. Blocks.
+    /// the image's `/NAME`, and is its entrypoint. An absolute path leads to a program of this machine's own.
+    /// Blocks.
     ///
     /// # Errors
     /// Where a library is missing, or a node can't take the image.

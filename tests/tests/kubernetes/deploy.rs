@@ -15,7 +15,7 @@ const SOON: [&str; 2] = ["--timeout", "8"];
 
 /// pmz as the administrator, to its end.
 async fn pmz(lab: &Lab, namespace: &str, arguments: &[&str]) -> Result<Ran> {
-    let mut command = lab.pmz()?;
+    let mut command = lab.pmz();
     command.args(["-n", namespace]).args(arguments);
     run_for(command, DEPLOYED).await
 }

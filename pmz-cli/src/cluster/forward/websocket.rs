@@ -1,5 +1,4 @@
-//! Byte streams to a port in a pod, through the API server: the WebSocket port-forward protocol
-//! (`v4.channel.k8s.io`).
+//! A port-forward by a WebSocket (`v4.channel.k8s.io`).
 //!
 //! Every message begins with a channel's number: 0 carries bytes both ways, 1 what went wrong. The first
 //! message on each, from the server, holds the port's number. The kube crate's own stream keeps up to a
@@ -12,15 +11,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use futures::{Sink, Stream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-
-use super::map::Peer;
-use super::review::narrow;
-use super::{Action, AgentPod, CONTROL_PORT, Cluster, ClusterError};
 
 const DATA: u8 = 0;
 const ERROR: u8 = 1;
@@ -28,63 +21,8 @@ const ERROR: u8 = 1;
 /// Bytes in one message: below what the kernel takes at once, large enough that its header is nothing.
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// Opens streams to one port of one pod.
-#[derive(Clone)]
-pub struct PortForward {
-    client: kube::Client,
-    peer: Peer,
-    namespace: String,
-    pod: String,
-    port: u16,
-}
-
-impl Cluster {
-    /// Streams to the control port of an agent.
-    pub fn port_forward(&self, agent: &AgentPod) -> PortForward {
-        PortForward {
-            client: self.client.clone(),
-            peer: self.peer.clone(),
-            namespace: agent.namespace.clone(),
-            pod: agent.name.clone(),
-            port: CONTROL_PORT,
-        }
-    }
-}
-
-impl PortForward {
-    /// The pod's name.
-    pub fn pod(&self) -> &str {
-        &self.pod
-    }
-
-    /// Opens a stream, on a TCP connection of its own. That the pod listens on the port is not known
-    /// before the first byte: where it does not, reading fails and says so.
-    ///
-    /// # Errors
-    /// See [`ClusterError`]; [`ClusterError::PodGone`] where there is no such pod any more.
-    pub async fn dial(&self) -> Result<PortStream, ClusterError> {
-        const WHAT: &str = "open a port-forward";
-        let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
-        let action = Action::port_forward(&self.namespace);
-        let request = kube::core::Request::new(path)
-            .portforward(&self.pod, &[self.port])
-            .map_err(kube::Error::BuildRequest);
-        let connect = async { self.client.connect(request?).await };
-        match self.peer.ask(WHAT, action, connect).await {
-            Ok(connection) => Ok(PortStream::new(connection.into_stream(), self.port)),
-            Err(ClusterError::Api { reason, .. }) if reason.contains("not found") => {
-                Err(ClusterError::PodGone {
-                    pod: self.pod.clone(),
-                })
-            }
-            Err(error) => Err(narrow(&self.client, error).await),
-        }
-    }
-}
-
-/// A byte stream to a port in a pod. As with TLS, the end of what was written is only sure to leave when
-/// it is flushed. It has no half-close: shutting it down ends both directions.
-pub struct PortStream<S = TokioIo<Upgraded>> {
+/// A byte stream over a WebSocket.
+pub(super) struct MessageStream<S> {
     socket: WebSocketStream<S>,
     port: u16,
     /// Whether the first message of each channel has come.
@@ -96,8 +34,8 @@ pub struct PortStream<S = TokioIo<Upgraded>> {
     ended: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> PortStream<S> {
-    fn new(socket: WebSocketStream<S>, port: u16) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
+    pub(super) fn new(socket: WebSocketStream<S>, port: u16) -> Self {
         Self {
             socket,
             port,
@@ -148,7 +86,7 @@ fn broken(error: WsError) -> io::Error {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PortStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MessageStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PortStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PortStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MessageStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -225,11 +163,11 @@ mod tests {
 
     type Server = WebSocketStream<DuplexStream>;
 
-    async fn pair(buffer: usize) -> (PortStream<DuplexStream>, Server) {
+    async fn pair(buffer: usize) -> (MessageStream<DuplexStream>, Server) {
         let (ours, theirs) = duplex(buffer);
         let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
         let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
-        (PortStream::new(client, 7600), server)
+        (MessageStream::new(client, 7600), server)
     }
 
     async fn begin(server: &mut Server) {

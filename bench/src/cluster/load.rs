@@ -1,0 +1,255 @@
+//! Loads for which there is no packaged program: round trips, connections that are made and closed, and
+//! connections that are reset beside one that goes on.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use pmz_cli::playground::netns::NetNs;
+use socket2::SockRef;
+
+use crate::stats::percentile;
+
+/// A connection, or a byte on it, that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long bytes may stand still before the connection that they are on is reset.
+const STUCK: Duration = Duration::from_millis(20);
+/// Round trips: so many, or as many as fit into that time.
+const ROUND_TRIPS: usize = 5000;
+const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
+/// Before these round trips the processes on the way may still be asleep.
+const UNCOUNTED: usize = 20;
+
+fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// A byte there and back.
+fn round_trip(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(&[1])?;
+    Ok(stream.read_exact(&mut [0])?)
+}
+
+/// Seconds that one byte takes to a server that sends it back, and back: median and 99th percentile. Blocks.
+///
+/// # Errors
+/// Where the connection can't be made, or breaks.
+pub(super) fn round_trips(from: &NetNs, echo: SocketAddr) -> Result<(f64, f64)> {
+    let mut stream = from.run(|| connect(echo))??;
+    for _ in 0..UNCOUNTED {
+        round_trip(&mut stream)?;
+    }
+    let mut times = Vec::with_capacity(ROUND_TRIPS);
+    let end = Instant::now() + ROUND_TRIPS_WITHIN;
+    while times.len() < ROUND_TRIPS && Instant::now() < end {
+        let start = Instant::now();
+        round_trip(&mut stream)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let of = |percent| percentile(&times, percent).context("no round trip ended");
+    Ok((of(50)?, of(99)?))
+}
+
+/// When connections are enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// After that time.
+    Passed(Duration),
+    /// After so many.
+    Made(usize),
+}
+
+/// Connections that were made one after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connects {
+    /// When each one was over, in seconds after the start, in order.
+    over: Vec<f64>,
+    pub(super) failed: u64,
+    /// Why the last one of those did.
+    pub(super) why: Option<String>,
+}
+
+impl Connects {
+    /// A second, of those that went well.
+    pub(super) fn per_second(&self) -> f64 {
+        let all = self.over.last().map_or(f64::INFINITY, |last| *last);
+        self.over.len() as f64 / all
+    }
+
+    /// A second, of the first tenth and of the last.
+    pub(super) fn first_and_last_tenth(&self) -> Option<(f64, f64)> {
+        let tenth = self.over.len() / 10;
+        let first = *self.over.get(tenth.checked_sub(1)?)?;
+        let last = self.over.last()? - self.over.get(self.over.len() - 1 - tenth)?;
+        Some((tenth as f64 / first, tenth as f64 / last))
+    }
+
+    fn join(mut self, other: Self) -> Self {
+        self.over.extend(other.over);
+        self.failed += other.failed;
+        self.why = other.why.or(self.why);
+        self
+    }
+}
+
+/// Connects to these servers that send bytes back, in turn, so many at a time: a byte both ways, and closed. Blocks.
+///
+/// # Errors
+/// Where a thread can't be had, or not be where it is to connect from.
+pub(super) fn connects(
+    from: &NetNs,
+    short: &[SocketAddr],
+    at_a_time: usize,
+    until: Until,
+) -> Result<Connects> {
+    let begun = AtomicUsize::new(0);
+    let start = Instant::now();
+    let next = || {
+        let number = begun.fetch_add(1, Ordering::Relaxed);
+        let goes_on = match until {
+            Until::Passed(duration) => start.elapsed() < duration,
+            Until::Made(wanted) => number < wanted,
+        };
+        goes_on.then(|| short[number % short.len()])
+    };
+    let client = || {
+        let mut connects = Connects::default();
+        while let Some(to) = next() {
+            match connect_once(to) {
+                Ok(()) => connects.over.push(start.elapsed().as_secs_f64()),
+                Err(error) => {
+                    connects.failed += 1;
+                    connects.why = Some(format!("{error:#}"));
+                }
+            }
+        }
+        connects
+    };
+    let all = from.run(|| -> Result<Connects> {
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..at_a_time).map(|_| scope.spawn(client)).collect();
+            let mut joined = clients.into_iter().map(|client| client.join());
+            joined.try_fold(Connects::default(), |all, one| {
+                Ok(all.join(one.map_err(|_| anyhow!("a panic"))?))
+            })
+        })
+    });
+    let mut all = all??;
+    all.over.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+fn connect_once(short: SocketAddr) -> Result<()> {
+    let mut stream = connect(short)?;
+    round_trip(&mut stream)
+}
+
+/// Where connections are reset, and what shows that others don't mind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resets {
+    /// Of these there are so many.
+    pub(super) count: u32,
+    pub(super) echo: SocketAddr,
+    pub(super) reset: SocketAddr,
+    pub(super) short: SocketAddr,
+}
+
+impl Resets {
+    /// Makes connections that are reset in the middle, half of them by the client with bytes on the way, the
+    /// others by the server, beside one that sends bytes back and forth all the time. Afterwards as many new ones
+    /// are to work. Gives how often that was disturbed, with the last reason. Blocks.
+    ///
+    /// # Errors
+    /// Where the connection beside them can't be made.
+    pub(super) fn measure(&self, from: &NetNs) -> Result<(u64, Option<String>)> {
+        from.run(|| self.here())?
+    }
+
+    fn here(&self) -> Result<(u64, Option<String>)> {
+        let mut beside = connect(self.echo)?;
+        round_trip(&mut beside)?;
+        let over = AtomicBool::new(false);
+        let goes_on = || -> Result<()> {
+            while !over.load(Ordering::Relaxed) {
+                round_trip(&mut beside)?;
+            }
+            Ok(())
+        };
+        let beside = thread::scope(|scope| {
+            let beside = scope.spawn(goes_on);
+            for number in 0..self.count {
+                // That they fail is what they are for.
+                let _ = match number % 2 {
+                    0 => self.by_client(),
+                    _ => self.by_server(),
+                };
+            }
+            over.store(true, Ordering::Relaxed);
+            beside.join().map_err(|_| anyhow!("a panic"))
+        })?;
+        let (mut disturbed, mut why) = (0, None);
+        let mut count_in = |result: Result<()>| {
+            if let Err(error) = result {
+                disturbed += 1;
+                why = Some(format!("{error:#}"));
+            }
+        };
+        count_in(beside.context("the connection beside them"));
+        for _ in 0..self.count {
+            count_in(connect_once(self.short).context("a new connection"));
+        }
+        Ok((disturbed, why))
+    }
+
+    fn by_client(&self) -> Result<()> {
+        let mut stream = connect(self.echo)?;
+        stream.set_write_timeout(Some(STUCK))?;
+        // What comes back is never read, so that this gets stuck.
+        let stuck = loop {
+            if let Err(error) = stream.write(&[7; 64 << 10]) {
+                break error;
+            }
+        };
+        ensure!(stuck.kind() == ErrorKind::WouldBlock, stuck);
+        Ok(SockRef::from(&stream).set_linger(Some(Duration::ZERO))?)
+    }
+
+    fn by_server(&self) -> Result<()> {
+        let mut stream = connect(self.reset)?;
+        stream.write_all(&[7; 4096])?;
+        Ok(stream.read_exact(&mut [0])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_tenth_s_rate_stands_beside_the_first_s() {
+        // A hundred connections: ten a second at first, and in the end five.
+        let slowed = |number: u32| match number {
+            ..=90 => f64::from(number) / 10.0,
+            _ => 9.0 + f64::from(number - 90) / 5.0,
+        };
+        let connects = Connects {
+            over: (1..=100).map(slowed).collect(),
+            ..Connects::default()
+        };
+        let (first, last) = connects.first_and_last_tenth().unwrap();
+        assert!(
+            (first - 10.0).abs() < 1e-9 && (last - 5.0).abs() < 1e-9,
+            "{first} {last}"
+        );
+        assert!(Connects::default().first_and_last_tenth().is_none());
+        assert_eq!(Connects::default().per_second(), 0.0);
+    }
+}
