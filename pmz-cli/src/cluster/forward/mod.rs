@@ -3,7 +3,7 @@
 //! Port-forwards are spoken in two ways. SPDY/3.1 is what kubelets have always spoken, and the API server only passes
 //! its bytes on; it takes no more than the right to `create`. Messages of a WebSocket are taken apart byte by byte in
 //! the pod's node, which costs twice as much there, but proxies know them. So SPDY is asked for first, and where
-//! somebody on the way answers anything but "switching protocols", the WebSocket is.
+//! somebody on the way answers anything but "switching protocols", or does not keep to it, the WebSocket is.
 
 mod spdy;
 mod websocket;
@@ -82,7 +82,7 @@ impl PortForward {
         Ok(PortStream(Spoken::WebSocket(stream)))
     }
 
-    /// None where something else is answered than that SPDY is spoken from here on.
+    /// None where something else is answered than that SPDY is spoken from here on, or what is spoken is not SPDY.
     async fn by_spdy(&self) -> Result<Option<SpdyStream<TokioIo<Upgraded>>>, ClusterError> {
         let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let request = Request::post(format!("{path}/{}/portforward", self.pod))
@@ -114,7 +114,14 @@ impl PortForward {
                 .await
                 .map_err(|error| kube::Error::Service(error.into()))
         };
-        self.peer.ask(WHAT, action, begun).await.map(Some)
+        match self.peer.ask(WHAT, action, begun).await {
+            Ok(stream) => Ok(Some(stream)),
+            // Somebody on the way agreed to what it can't do. If it was something else, the WebSocket fails, too.
+            Err(error) => {
+                tracing::debug!(%error, "{SPDY} was agreed on, and is not spoken");
+                Ok(None)
+            }
+        }
     }
 
     async fn by_websocket(&self) -> Result<MessageStream<TokioIo<Upgraded>>, ClusterError> {
