@@ -10,10 +10,12 @@ use tokio::io::AsyncWriteExt;
 
 use super::Laptop;
 use super::users::{self, Subject};
-use crate::{Ran, run};
+use crate::{Ran, run, run_for};
 
 /// Nothing that is applied is refused later than this.
 const APPLY_WITHIN: Duration = Duration::from_secs(30);
+/// A node that was booted a moment ago, on a machine that also builds, may not look at a pod for half a minute.
+const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// All that a user of `pmz up` needs, in the agent's namespace.
 pub const NEEDED: [&str; 2] = ["pods:get,list", "pods/portforward:get,create"];
@@ -151,10 +153,15 @@ impl Cluster {
     /// Waits until a pod is ready.
     ///
     /// # Errors
-    /// When it is not in 25 seconds, with its events.
+    /// When it is not in [`READY_WITHIN`], with its events.
     pub async fn ready(&self, namespace: &str, pod: &str) -> Result<()> {
-        let wait = format!("wait --for=condition=Ready --timeout=25s -n {namespace} pod/{pod}");
-        let Err(error) = self.ask(&wait).await else {
+        let seconds = READY_WITHIN.as_secs();
+        let wait =
+            format!("wait --for=condition=Ready --timeout={seconds}s -n {namespace} pod/{pod}");
+        let mut command = self.kubectl();
+        command.args(wait.split_whitespace());
+        let ran = run_for(command, READY_WITHIN + APPLY_WITHIN).await?;
+        let Err(error) = said(ran).with_context(|| format!("kubectl {wait}")) else {
             return Ok(());
         };
         let describe = format!("describe -n {namespace} pod/{pod}");
