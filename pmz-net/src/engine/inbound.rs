@@ -179,7 +179,6 @@ impl Receiver<'_> {
             self.flush();
         }
         if any {
-            self.flush();
             self.engine.local.settle(false);
         }
         Ok(())

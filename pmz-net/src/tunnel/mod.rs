@@ -9,7 +9,6 @@
 
 mod counters;
 mod peer;
-mod plain_hash;
 mod routing;
 
 use std::collections::HashMap;
@@ -23,11 +22,11 @@ use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 
 use counters::Counters;
 pub use counters::{Drop, DropCounts};
 pub use peer::{Peer, PeerStats, Sealed};
-use plain_hash::PlainHash;
 use routing::AllowedIps;
 
 /// Bytes that WireGuard adds to an inner packet: type, receiver, counter and tag (WireGuard paper, 5.4.6).
@@ -89,7 +88,8 @@ pub enum Opened<A> {
 }
 
 struct Table<A> {
-    by_id: HashMap<PeerId, Arc<Peer<A>>, PlainHash>,
+    /// Numbers that this end gives out: nobody else can choose them to collide.
+    by_id: FxHashMap<PeerId, Arc<Peer<A>>>,
     by_key: HashMap<[u8; 32], PeerId>,
     allowed: AllowedIps,
     next_id: u32,
@@ -113,7 +113,7 @@ impl<A> Tunnel<A> {
             private_key,
             public_key,
             table: RwLock::new(Table {
-                by_id: HashMap::default(),
+                by_id: FxHashMap::default(),
                 by_key: HashMap::new(),
                 allowed: AllowedIps::default(),
                 next_id: 1,
@@ -261,7 +261,7 @@ impl<A> Tunnel<A> {
         };
         let newest = noise.received(counter, message.len());
         drop(noise);
-        // No longer prefix than a host's own can be somebody else's.
+        // Where a host's own prefix is the peer's, there is no longer one that could be another's.
         if !peer.has_host(from) && self.table.read().allowed.lookup(from) != Some(peer.id()) {
             return Opened::Dropped(Drop::WrongSource);
         }

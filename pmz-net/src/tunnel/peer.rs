@@ -27,16 +27,8 @@ pub(super) struct Noise {
     has_session: bool,
     /// Receiver index and counter of the newest message.
     newest: (u32, u64),
-    counts: Counts,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    sent: u64,
-    sent_bytes: u64,
-    received: u64,
-    received_bytes: u64,
-    unsendable: u64,
+    /// All but the handshake's age.
+    counts: PeerStats,
 }
 
 impl Noise {
@@ -113,7 +105,7 @@ impl<A> Peer<A> {
                 tunn,
                 has_session: false,
                 newest: (0, 0),
-                counts: Counts::default(),
+                counts: PeerStats::default(),
             }),
             attached,
         }
@@ -195,14 +187,9 @@ impl<A> Peer<A> {
     pub fn stats(&self) -> PeerStats {
         let noise = self.noise();
         let age = noise.tunn.time_since_last_handshake();
-        let counts = noise.counts;
         PeerStats {
-            sent: counts.sent,
-            sent_bytes: counts.sent_bytes,
-            received: counts.received,
-            received_bytes: counts.received_bytes,
-            unsendable: counts.unsendable,
             handshake_age_s: age.as_ref().map(Duration::as_secs),
+            ..noise.counts
         }
     }
 }

@@ -7,6 +7,7 @@ use super::frame::Frame;
 use crate::packet::{Ipv4, Ipv6, UDP};
 
 const ETHERNET: u32 = 14;
+const UDP_HEADER: u32 = 8;
 const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 /// IEEE 802.1Q and 802.1ad.
@@ -51,15 +52,20 @@ impl Datagram {
         } else {
             udp_v6(frame, start)?
         };
+        let (to, datagram) = Self::at(frame, transport, source)?;
+        (to == port).then_some(datagram)
+    }
+
+    /// The one whose UDP header stands there, and the port that it is to.
+    #[inline(always)]
+    pub(super) fn at(frame: &impl Frame, transport: u32, source: Address) -> Option<(u32, Self)> {
         let [_, to, length, _] = frame.read::<[u16; 4]>(transport)?;
-        if u32::from(u16::from_be(to)) != port {
-            return None;
-        }
-        Some(Self {
-            start: transport + 8,
-            length: u32::from(u16::from_be(length)).saturating_sub(8),
+        let datagram = Self {
+            start: transport + UDP_HEADER,
+            length: u32::from(u16::from_be(length)).saturating_sub(UDP_HEADER),
             source,
-        })
+        };
+        Some((u32::from(u16::from_be(to)), datagram))
     }
 }
 
@@ -74,19 +80,6 @@ fn udp_v4(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
         return None;
     }
     Some((start + length, v4_source(&header)))
-}
-
-/// The prefix that the source is in.
-#[inline(always)]
-pub(super) fn v4_source(header: &Ipv4) -> Address {
-    Address::v4(header.source & V4_MASK)
-}
-
-/// The prefix that the source is in.
-#[inline(always)]
-pub(super) fn v6_source(header: &Ipv6) -> Address {
-    let [first, second, ..] = header.source;
-    Address([first, second & V6_MASK, 0, 0])
 }
 
 #[inline(always)]
@@ -107,4 +100,17 @@ fn udp_v6(frame: &impl Frame, start: u32) -> Option<(u32, Address)> {
         transport += (u32::from(length) + 1) * 8;
     }
     (protocol == UDP).then_some((transport, source))
+}
+
+/// The prefix that the source is in.
+#[inline(always)]
+pub(super) fn v4_source(header: &Ipv4) -> Address {
+    Address::v4(header.source & V4_MASK)
+}
+
+/// The prefix that the source is in.
+#[inline(always)]
+pub(super) fn v6_source(header: &Ipv6) -> Address {
+    let [first, second, ..] = header.source;
+    Address([first, second & V6_MASK, 0, 0])
 }

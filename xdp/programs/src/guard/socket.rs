@@ -12,7 +12,6 @@ use crate::packet::{Ipv4, Ipv6};
 
 /// `BPF_HDR_START_NET` of `enum bpf_hdr_start_off`, linux/bpf.h.
 const IP_HEADER: u32 = 1;
-const UDP_HEADER: u32 = 8;
 
 /// A datagram that the kernel has found the socket for; it begins with its UDP header.
 pub(super) struct Delivered<'a>(pub(super) &'a SkBuffContext);
@@ -25,12 +24,8 @@ impl Delivered<'_> {
             4 => v4_source(&self.ip::<Ipv4>()?),
             _ => v6_source(&self.ip::<Ipv6>()?),
         };
-        let [_, _, length, _] = self.read::<[u16; 4]>(0)?;
-        Some(Datagram {
-            start: UDP_HEADER,
-            length: u32::from(u16::from_be(length)).saturating_sub(UDP_HEADER),
-            source,
-        })
+        let (_, datagram) = Datagram::at(self, 0, source)?;
+        Some(datagram)
     }
 
     /// What stands at the beginning of the IP header.
