@@ -16,6 +16,7 @@ mod link;
 mod load;
 mod machine;
 mod process;
+mod processes;
 mod reading;
 mod report;
 mod rest;

@@ -13,8 +13,12 @@ use pmz_cli::playground::netns::NetNs;
 /// A command that will run there. It is killed when the thread that starts it ends: start it on the main
 /// thread, which ends last.
 pub(crate) fn within(netns: &NetNs, program: impl AsRef<OsStr>) -> Command {
+    enter(Command::new(program), netns)
+}
+
+/// As [`within`], of a command that is there already.
+pub(crate) fn enter(mut command: Command, netns: &NetNs) -> Command {
     let netns = netns.clone();
-    let mut command = Command::new(program);
     // SAFETY: between fork and exec this only calls setns and prctl; it allocates nothing and takes no
     // lock.
     unsafe {

@@ -2,7 +2,6 @@
 
 mod goals;
 mod load;
-mod processes;
 mod programs;
 mod row;
 mod scene;

@@ -1,12 +1,10 @@
 //! Loads by packaged programs, which count their errors themselves: iperf3, h2load and ab.
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CloneFlags, setns};
 use pmz_cli::playground::netns::NetNs;
 use pmz_tests::lab::Programs;
 use pmz_tests::run_for;
@@ -14,6 +12,7 @@ use serde_json::Value;
 
 use crate::lab::Congestion;
 use crate::load::Way;
+use crate::process::enter;
 
 /// No load of them takes longer.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -42,16 +41,6 @@ pub(super) struct Requests {
 pub(super) struct Amount {
     pub(super) requests: u32,
     pub(super) connections: u32,
-}
-
-/// Has a command run in a network namespace, with this machine's files.
-pub(super) fn enter(mut command: Command, netns: &NetNs) -> Command {
-    let netns = netns.clone();
-    // SAFETY: between fork and exec this only calls setns; it allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(move || Ok(setns(&netns, CloneFlags::CLONE_NEWNET)?));
-    }
-    command
 }
 
 async fn said(command: Command, netns: &NetNs) -> Result<String> {
@@ -151,7 +140,7 @@ fn h2load_requests(said: &str, amount: Amount) -> Result<Requests> {
     })
 }
 
-/// HTTP by ab, whose connections are kept, or made for each request.
+/// HTTP by ab, which makes a connection for each request.
 ///
 /// # Errors
 /// Where nothing is answered.
@@ -160,15 +149,11 @@ pub(super) async fn ab(
     from: &NetNs,
     to: SocketAddr,
     amount: Amount,
-    kept: bool,
 ) -> Result<Requests> {
     let mut ab = programs.here("usr/bin/ab");
     let (requests, connections) = (amount.requests.to_string(), amount.connections.to_string());
     // What fails is counted, and is not the end.
     ab.args(["-q", "-r", "-n", &requests, "-c", &connections]);
-    if kept {
-        ab.arg("-k");
-    }
     ab.arg(format!("http://{to}/"));
     ab_requests(&said(ab, from).await?)
 }

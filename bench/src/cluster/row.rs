@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::load::{self, Resets, Until};
-use super::processes::{Process, cpu_seconds};
 use super::programs::{self, Amount};
 use super::scene::{HTTP, IPERF3, Scene};
 use super::server::{ECHO, RESET, SHORT};
@@ -13,6 +12,7 @@ use super::way::Way;
 use crate::bare::Carrier;
 use crate::lab::APPLICATIONS;
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50, ROUND_TRIP_P99, Way as Direction};
+use crate::processes::Processes;
 use crate::reading::{Reading, Unit};
 use crate::section::Run;
 
@@ -138,7 +138,7 @@ async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Read
         readings.push(Reading::new(what, Unit::PerSecond, requests.per_second));
     }
     way.renew(scene).await?;
-    let requests = programs::ab(&scene.programs, &way.from, way.to(HTTP), CONNECTIONS, false);
+    let requests = programs::ab(&scene.programs, &way.from, way.to(HTTP), CONNECTIONS);
     let requests = requests.await.context(CONNECTION_EACH)?;
     failed += told(CONNECTION_EACH, requests.errors, None);
     let rate = requests.per_second;
@@ -149,8 +149,8 @@ async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Read
         (Direction::Down, ONE_FLOW_DOWN, CPU_DOWN),
     ] {
         way.renew(scene).await?;
-        let processes = [&way.client[..], &way.agent].concat();
-        let before = cpu_seconds(&processes)?;
+        let processes = way.client.with(&way.agent);
+        let before = processes.cpu()?;
         let to = way.to(IPERF3);
         let flow = programs::flow(&way.from, to, direction, duration, APPLICATIONS);
         let flow = flow.await.context(rate)?;
@@ -159,8 +159,8 @@ async fn all(scene: &Scene, mut way: Way, duration: Duration) -> Result<Vec<Read
             Unit::BitsPerSecond,
             flow.bits_per_second,
         ));
-        if !processes.is_empty() {
-            let used = (cpu_seconds(&processes)? - before) / (flow.bytes / 1e9);
+        if processes.count() > 0 {
+            let used = (processes.cpu()? - before).as_secs_f64() / (flow.bytes / 1e9);
             readings.push(Reading::new(cost, Unit::SecondsPerGigabyte, used));
         }
     }
@@ -188,12 +188,8 @@ fn told(what: &str, failed: u64, why: Option<&str>) -> u64 {
 }
 
 /// What the processes' resident memory has grown by.
-fn growth(of: &[Process], before: f64) -> Result<f64> {
-    Ok(memory(of)? - before)
-}
-
-fn memory(of: &[Process]) -> Result<f64> {
-    of.iter().map(|it| it.memory()).sum()
+fn growth(of: &Processes, before: f64) -> Result<f64> {
+    Ok(of.resident()? - before)
 }
 
 fn many(way: &Way) -> Result<Vec<Reading>> {
@@ -201,7 +197,7 @@ fn many(way: &Way) -> Result<Vec<Reading>> {
     let short = SHORT.map(|port| way.to(port));
     // Pools grow to what they need.
     load::connects(&way.from, &short, at_a_time, Until::Made(count / 10))?;
-    let before = (memory(&way.client)?, memory(&way.agent)?);
+    let before = (way.client.resident()?, way.agent.resident()?);
     let connects = load::connects(&way.from, &short, at_a_time, Until::Made(count))?;
     let failed = told(MANY_RATE, connects.failed, connects.why.as_deref());
     let (first, last) = connects

@@ -10,8 +10,8 @@ use pmz_cli::playground::netns::NetNs;
 use pmz_tests::eventually;
 use pmz_tests::lab::{Lab, Programs};
 
-use super::processes::{self, Process};
 use super::server::{ECHO, RESET, SHORT};
+use crate::processes::Processes;
 
 /// Where the pod is.
 pub(super) const NAMESPACE: &str = "bench";
@@ -77,13 +77,13 @@ impl Scene {
     ///
     /// # Errors
     /// Where there is none on this machine.
-    pub(super) async fn agent(&self) -> Result<Vec<Process>> {
+    pub(super) async fn agent(&self) -> Result<Processes> {
         let id = "{.items[0].status.containerStatuses[0].containerID}";
         let namespace = self.lab.namespace();
         let get = format!("get pods -n {namespace} -l {AGENT_SELECTOR} -o jsonpath={id}");
         let id = self.lab.ask(&get).await?;
         let (_, id) = id.split_once("://").context("the agent has no container")?;
-        processes::of_container(id)
+        Processes::of_container(id)
     }
 }
 

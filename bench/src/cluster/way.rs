@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::netns::NetNs;
 use pmz_tests::lab::Laptop;
 
-use super::processes::{self, Process};
-use super::programs::enter;
 use super::scene::{NAMESPACE, SERVERS, Scene, ports, served};
 use crate::bare::Carrier;
+use crate::process::enter;
+use crate::processes::Processes;
 
 /// UDP has answered by then, where it does.
 const CARRIER: Duration = Duration::from_secs(10);
@@ -23,8 +23,8 @@ pub(super) struct Way {
     /// What it dials; ports are the servers' own.
     pub(super) at: IpAddr,
     /// Whose processor time and memory it is, at both ends.
-    pub(super) client: Vec<Process>,
-    pub(super) agent: Vec<Process>,
+    pub(super) client: Processes,
+    pub(super) agent: Processes,
     kind: Kind,
 }
 
@@ -44,8 +44,8 @@ impl Way {
         Self {
             from: scene.node.clone(),
             at: scene.cluster_ip,
-            client: Vec::new(),
-            agent: Vec::new(),
+            client: Processes::default(),
+            agent: Processes::default(),
             kind: Kind::Inside,
         }
     }
@@ -57,8 +57,8 @@ impl Way {
         let forward = PortForward::start(scene, &from).await?;
         Ok(Self {
             at: Ipv4Addr::LOCALHOST.into(),
-            client: vec![Process::new(forward.0.id())],
-            agent: Vec::new(),
+            client: Processes::of_number(forward.0.id()),
+            agent: Processes::default(),
             kind: Kind::PortForward {
                 _laptop: laptop,
                 forward,
@@ -78,12 +78,12 @@ impl Way {
         let from = laptop.machine().netns().clone();
         let way = Self {
             at: scene.cluster_ip,
-            client: processes::in_netns(&from, &["daemon", "helper"])?,
+            client: Processes::of(&from, &["daemon", "helper"])?,
             agent: scene.agent().await?,
             from,
             kind: Kind::Pmz(laptop, carrier),
         };
-        ensure!(way.client.len() == 2, "pmz runs as {:?}", way.client);
+        ensure!(way.client.count() == 2, "pmz runs as {:?}", way.client);
         way.check(CARRIER).await?;
         served(&way.from, way.at).await?;
         Ok(way)
@@ -103,7 +103,7 @@ impl Way {
         if let Kind::PortForward { forward, .. } = &mut self.kind {
             forward.end();
             *forward = PortForward::start(scene, &self.from).await?;
-            self.client = vec![Process::new(forward.0.id())];
+            self.client = Processes::of_number(forward.0.id());
         }
         self.check(Duration::ZERO).await
     }

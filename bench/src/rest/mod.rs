@@ -2,7 +2,6 @@
 
 mod datagram;
 mod peers;
-mod process;
 
 use std::time::Duration;
 
@@ -18,10 +17,10 @@ use crate::goal::{Bound, Figure, Goal};
 use crate::iperf;
 use crate::lab::{API_SERVER, APPLICATIONS};
 use crate::load::{Course, ONE_FLOW_DOWN, ONE_FLOW_UP, Way};
+use crate::processes::Processes;
 use crate::reading::{Reading, Unit};
 use crate::section::{self, Run, Section};
 use peers::Peers;
-use process::Processes;
 
 /// How long a process is looked at that does little.
 const WATCHED: Duration = Duration::from_secs(10);
@@ -104,9 +103,9 @@ impl Row {
 async fn connected(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
     iperf::is_needed()?;
     let laptop = world.playground().laptop().netns();
-    let daemon = Processes::of(laptop, "daemon")?;
-    let helper = Processes::of(laptop, "helper")?;
-    let agent = Processes::of(&agent_netns(world)?, "agent")?;
+    let daemon = Processes::of(laptop, &["daemon"])?;
+    let helper = Processes::of(laptop, &["helper"])?;
+    let agent = Processes::of(&agent_netns(world)?, &["agent"])?;
     sleep(SETTLED).await;
     let before = [daemon.cpu()?, agent.cpu()?];
     sleep(WATCHED).await;
@@ -124,7 +123,7 @@ async fn connected(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
 
 async fn full(world: &World, course: &Course<'_>) -> Result<Vec<Reading>> {
     iperf::is_needed()?;
-    let agent = Processes::of(&agent_netns(world)?, "agent")?;
+    let agent = Processes::of(&agent_netns(world)?, &["agent"])?;
     sleep(SETTLED).await;
     let mut readings = Vec::new();
     // Before any flow, whose buffers the agent keeps for the next ones.

@@ -1,6 +1,7 @@
 //! Connections that are made and closed, as many as there can be in a second.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::processes::resident;
 
 /// A connection that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,7 +83,7 @@ impl Counts {
     fn watch(&self, duration: Duration) -> Result<Connects> {
         std::thread::sleep(WARM_UP);
         let (start, before) = (Instant::now(), self.made());
-        let memory = resident()?;
+        let memory = resident(Path::new("/proc/self"))?;
         let mut slowest_second = f64::INFINITY;
         while start.elapsed() < duration {
             let (since, made) = (Instant::now(), self.made());
@@ -94,7 +97,7 @@ impl Counts {
             per_second: made as f64 / start.elapsed().as_secs_f64(),
             slowest_second,
             failed: self.failed.load(Ordering::Relaxed),
-            memory: [memory, resident()?],
+            memory: [memory, resident(Path::new("/proc/self"))?],
         })
     }
 
@@ -169,14 +172,4 @@ async fn one(to: SocketAddr) -> std::io::Result<()> {
         0 => Ok(()),
         _ => Err(std::io::ErrorKind::InvalidData.into()),
     }
-}
-
-/// Resident bytes of this process.
-fn resident() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-        .and_then(|value| value.trim().parse::<f64>().ok());
-    Ok(kilobytes.context("no VmRSS in /proc/self/status")? * 1024.0)
 }

@@ -1,0 +1,116 @@
+//! Processes, pmz's above all, and what they take.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pmz_cli::playground::netns::{NetNs, NetNsId};
+
+use crate::cpu;
+
+/// Some of this machine's processes, by their folders in /proc.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Processes(Vec<PathBuf>);
+
+impl Processes {
+    /// Those in a namespace that were started by one of these verbs of pmz's, and run now.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub(crate) fn of(netns: &NetNs, verbs: &[&str]) -> Result<Self> {
+        let found = Self::that_are(|path| {
+            let line = fs::read(path.join("cmdline")).unwrap_or_default();
+            let second = line.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+            verbs.iter().any(|verb| verb.as_bytes() == second)
+                && namespace(path).is_some_and(|id| id == netns.id())
+        })?;
+        ensure!(!found.0.is_empty(), "no {} runs", verbs.join(" and no "));
+        Ok(found)
+    }
+
+    /// Those of a container, by the id that the kubelet tells.
+    ///
+    /// # Errors
+    /// Where there are none on this machine.
+    pub(crate) fn of_container(id: &str) -> Result<Self> {
+        let found = Self::that_are(|path| {
+            fs::read_to_string(path.join("cgroup")).is_ok_and(|cgroup| cgroup.contains(id))
+        })?;
+        ensure!(
+            !found.0.is_empty(),
+            "nothing runs in the container {id} here"
+        );
+        Ok(found)
+    }
+
+    /// One, by its number.
+    pub(crate) fn of_number(number: u32) -> Self {
+        Self(vec![Path::new("/proc").join(number.to_string())])
+    }
+
+    fn that_are(wanted: impl Fn(&Path) -> bool) -> Result<Self> {
+        let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+        Ok(Self(all.filter(|path| wanted(path)).collect()))
+    }
+
+    /// These and those.
+    pub(crate) fn with(&self, others: &Self) -> Self {
+        Self([&self.0[..], &others.0].concat())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Their processor time so far.
+    ///
+    /// # Errors
+    /// Where one has ended.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        self.0.iter().map(|path| cpu::of_process(path)).sum()
+    }
+
+    /// Bytes of memory that they hold, those of the program's file included.
+    ///
+    /// # Errors
+    /// Where one has ended.
+    pub(crate) fn resident(&self) -> Result<f64> {
+        self.0.iter().map(|path| resident(path)).sum()
+    }
+}
+
+fn namespace(process: &Path) -> Option<NetNsId> {
+    let file = File::open(process.join("ns/net")).ok()?;
+    Some(NetNs::from_fd(file.into()).ok()?.id())
+}
+
+/// `VmRSS` of proc_pid_status(5), in bytes, of the process with this folder in /proc.
+///
+/// # Errors
+/// Where it has ended.
+pub(crate) fn resident(process: &Path) -> Result<f64> {
+    let status = fs::read_to_string(process.join("status"))
+        .with_context(|| format!("{} has ended", process.display()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    Ok(kib.context("no VmRSS")? * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_is_in_its_namespace() {
+        let here = Path::new("/proc/self");
+        assert!(resident(here).unwrap() > 1e5);
+        let this = Processes::of_number(std::process::id());
+        assert!(this.resident().unwrap() > 1e5 && this.cpu().unwrap() > Duration::ZERO);
+        assert_eq!(this.with(&this).count(), 2);
+        assert!(Processes::of_container("no-such-container").is_err());
+        assert_eq!(namespace(here), Some(NetNs::current().unwrap().id()));
+        assert!(Processes::of(&NetNs::current().unwrap(), &["no-such-verb"]).is_err());
+    }
+}
