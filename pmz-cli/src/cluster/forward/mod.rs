@@ -191,3 +191,6 @@ impl AsyncWrite for PortStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
