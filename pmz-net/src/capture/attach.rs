@@ -17,6 +17,7 @@ use super::{CaptureError, CaptureSockets, Slot, Slots, servers};
 use crate::steer::SteerError;
 use crate::steer::load::{open, with_memory};
 use crate::steer::maps::typed;
+use crate::steer::verify::verified;
 
 /// Maps of the same object that others use.
 const OTHERS: [&str; 9] = [
@@ -148,14 +149,12 @@ impl std::fmt::Debug for Capture {
 fn load() -> Result<Ebpf, SteerError> {
     let mut programs = open(&[], &OTHERS)?;
     for name in PROGRAMS {
-        sock_addr(&mut programs, name)?
-            .load()
-            .map_err(|error| SteerError::verifying(name, error))?;
+        let program = sock_addr(&mut programs, name)?;
+        verified(name, || program.load())?;
     }
     for name in BIND_PROGRAMS {
-        sock(&mut programs, name)?
-            .load()
-            .map_err(|error| SteerError::verifying(name, error))?;
+        let program = sock(&mut programs, name)?;
+        verified(name, || program.load())?;
     }
     Ok(programs)
 }

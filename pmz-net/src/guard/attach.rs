@@ -15,6 +15,7 @@ use crate::device::interface;
 use crate::steer::SteerError;
 use crate::steer::error::os_error;
 use crate::steer::load::{open, program, with_memory};
+use crate::steer::verify::verified;
 use crate::tunnel::PeerId;
 
 /// Maps of the same object that are steering's.
@@ -216,9 +217,8 @@ fn check_link(device: &str) -> Result<(), GuardError> {
 
 fn load_for_socket() -> Result<Ebpf, SteerError> {
     let mut programs = open(&[], &OTHERS)?;
-    program::<SocketFilter>(&mut programs, PROGRAM_SOCKET)?
-        .load()
-        .map_err(|error| SteerError::verifying(PROGRAM_SOCKET, error))?;
+    let program = program::<SocketFilter>(&mut programs, PROGRAM_SOCKET)?;
+    verified(PROGRAM_SOCKET, || program.load())?;
     Ok(programs)
 }
 
@@ -236,8 +236,7 @@ pub(super) fn load(port: u16) -> Result<(Ebpf, &'static str), SteerError> {
 
 pub(super) fn try_load(port: u16, name: &'static str) -> Result<Ebpf, SteerError> {
     let mut programs = open(&[(PORT, u32::from(port))], &OTHERS)?;
-    program::<Xdp>(&mut programs, name)?
-        .load()
-        .map_err(|error| SteerError::verifying(name, error))?;
+    let program = program::<Xdp>(&mut programs, name)?;
+    verified(name, || program.load())?;
     Ok(programs)
 }

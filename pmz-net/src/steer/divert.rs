@@ -16,6 +16,7 @@ use super::error::os_error;
 use super::load::program;
 use super::maps::SteerMaps;
 use super::report::now;
+use super::verify::verified;
 use super::{Attachment, SteerError};
 use crate::device::interface;
 
@@ -140,9 +141,7 @@ impl Diverter {
         let kind = kind(device)?;
         let program = program::<SchedClassifier>(programs, DIVERT)?;
         if !self.loaded {
-            program
-                .load()
-                .map_err(|error| SteerError::verifying(DIVERT, error))?;
+            verified(DIVERT, || program.load())?;
             self.loaded = true;
         }
         if how == Attachment::Clsact {

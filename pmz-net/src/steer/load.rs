@@ -7,6 +7,7 @@ use pmz_xdp_types::{LINK_HEADER, RETURN, STEER, capture, guard};
 
 use super::SteerError;
 use super::maps::SteerMaps;
+use super::verify::verified;
 
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../xdp/objects/pmz.o"));
@@ -34,9 +35,8 @@ pub(super) fn load(link_header: u32) -> Result<Loaded, SteerError> {
 fn try_load(link_header: u32) -> Result<Loaded, SteerError> {
     let mut programs = open(&[(LINK_HEADER, link_header)], &OTHERS)?;
     for name in [STEER, RETURN] {
-        program::<SchedClassifier>(&mut programs, name)?
-            .load()
-            .map_err(|error| SteerError::verifying(name, error))?;
+        let program = program::<SchedClassifier>(&mut programs, name)?;
+        verified(name, || program.load())?;
     }
     let maps = SteerMaps::take(&mut programs)?;
     Ok(Loaded { programs, maps })

@@ -24,6 +24,7 @@ mod model;
 mod report;
 mod slots;
 mod trial;
+pub(crate) mod verify;
 
 pub use attach::Steering;
 pub use divert::{Diversion, DivertedDevice, LEASE, LinkKind, MAX_DEVICES};

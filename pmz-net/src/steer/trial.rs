@@ -10,6 +10,7 @@ use pmz_xdp_types::{DIVERT, RETURN, STEER};
 use super::SteerError;
 use super::load::{Loaded, load, program};
 use super::maps::SteerMaps;
+use super::verify::verified;
 
 /// The kernel makes a frame of what it is given, and takes 14 bytes of Ethernet off it before the program runs,
 /// and puts them before the packet again: programs of this kind always see them in a trial.
@@ -65,9 +66,8 @@ impl Trial {
     /// As [`super::Steering::attach`].
     pub fn load() -> Result<Self, SteerError> {
         let Loaded { mut programs, maps } = load(ETHERNET as u32)?;
-        program::<SchedClassifier>(&mut programs, DIVERT)?
-            .load()
-            .map_err(|error| SteerError::verifying(DIVERT, error))?;
+        let divert = program::<SchedClassifier>(&mut programs, DIVERT)?;
+        verified(DIVERT, || divert.load())?;
         Ok(Self { maps, programs })
     }
 

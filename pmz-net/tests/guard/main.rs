@@ -11,6 +11,8 @@ mod common;
 mod ends;
 mod flood;
 mod frames;
+#[path = "../common/gone.rs"]
+mod gone;
 mod live;
 mod net;
 mod traces;

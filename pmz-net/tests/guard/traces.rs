@@ -6,6 +6,7 @@ use pmz_net::steer::SteerError;
 use crate::common::holder::{hold, while_held};
 use crate::common::skip::need_root;
 use crate::frames::PORT;
+use crate::gone::wait_until_gone;
 use crate::net::{ETH, Lab, Machine};
 
 /// Whether an XDP program is at the interface: there is room for one.
@@ -24,7 +25,7 @@ fn dropping_it_takes_the_program_away() {
     let guard = lab.agent.run(|| Guard::at_interface(ETH, PORT)).unwrap();
     assert!(is_occupied(&lab.agent));
     drop(guard);
-    assert!(!is_occupied(&lab.agent));
+    wait_until_gone(|| !is_occupied(&lab.agent));
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/gone.rs"]
+mod gone;
 
 mod diverted;
 mod diverting;

@@ -7,6 +7,7 @@ use pmz_net::steer::{Attachment, PROGRAMS, SteerError, Steering};
 
 use crate::common::holder::{hold, while_held};
 use crate::common::skip::{need_root, skipped};
+use crate::gone::wait_until_gone;
 use crate::scene::{DEVICE, Side};
 
 /// Names of the programs at the device by tcx.
@@ -49,7 +50,7 @@ fn dropping_it_takes_the_programs_away() {
     if steering.how() == Attachment::Tcx {
         assert_eq!(at_device(&machine), PROGRAMS);
         drop(steering);
-        assert!(at_device(&machine).is_empty());
+        wait_until_gone(|| at_device(&machine).is_empty());
     }
 }
 
@@ -92,6 +93,7 @@ fn a_process_that_is_killed_leaves_no_program_at_the_device() {
         return;
     }
     drop(probe);
+    wait_until_gone(|| at_device(&machine).is_empty());
     let look = || at_device(&machine);
     let held = while_held(machine.namespace(), "traces::hold_until_killed", look);
     assert_eq!(held, PROGRAMS);

@@ -1,7 +1,13 @@
 //! What the programs cost the kernel's verifier.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use aya::programs::loaded_programs;
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
 use pmz_net::steer::{DIVERTING, PROGRAMS, Trial};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::common::skip::need_root;
 
@@ -29,4 +35,24 @@ fn the_verifier_is_done_with_the_programs_soon() {
             assert!(count < LIMIT, "{name}: {count}");
         }
     }
+}
+
+/// As a daemon gets them when processes end that it has started, only more of them.
+#[tokio::test]
+async fn the_verifier_is_not_disturbed_by_signals() {
+    need_root!();
+    let _heard = signal(SignalKind::child()).unwrap();
+    let verifying = pthread_self();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                pthread_kill(verifying, Signal::SIGCHLD).unwrap();
+                thread::yield_now();
+            }
+        });
+        let loaded = Trial::load();
+        done.store(true, Ordering::Relaxed);
+        loaded.unwrap();
+    });
 }
