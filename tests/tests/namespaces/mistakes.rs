@@ -134,7 +134,7 @@ fn up_and_down_may_be_said_twice_and_leave_the_laptop_as_it_was() {
         || options(None),
         async |world| {
             let laptop = world.playground().laptop().clone();
-            let look = "cat /etc/resolv.conf; ls -la /etc/resolv.conf; ip -o link; ip -o address; \
+            let look = "cat /etc/resolv.conf; stat -c '%A %U %G %N' /etc/resolv.conf; ip -o link; ip -o address; \
                     ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ls /run";
             let before = script(&laptop, look).await?;
             let say = async |what: &[&str]| {
