@@ -35,10 +35,33 @@ pub enum QueuedFrame {
 impl QueuedFrame {
     /// A copy of `frame`; `None` where it is large and the pool has nothing left.
     pub fn copy_of(frame: &[u8], pool: &BufferPool) -> Option<Self> {
-        if frame.len() <= SMALL {
-            return Some(Self::Small(frame.to_vec()));
+        Self::small(frame).or_else(|| pool.copy_of(frame).map(Self::Large))
+    }
+
+    /// The frame itself, where it stands in a buffer of a pool; a small one is copied, and leaves the buffer.
+    pub fn taken(frame: &mut Option<PooledFrame>) -> Option<Self> {
+        let small = Self::small(frame.as_ref()?);
+        small.or_else(|| frame.take().map(Self::Large))
+    }
+
+    fn small(frame: &[u8]) -> Option<Self> {
+        if frame.len() > SMALL {
+            return None;
         }
-        pool.copy_of(frame).map(Self::Large)
+        let mut own = Vec::with_capacity(frame.len() + VNET_HDR_LEN);
+        own.extend_from_slice(frame);
+        Some(Self::Small(own))
+    }
+
+    /// The packet, and behind it its virtio-net header. The frame is of no use after that.
+    pub fn header_behind(&mut self) -> &[u8] {
+        match self {
+            Self::Small(frame) => {
+                frame.extend_from_within(..VNET_HDR_LEN.min(frame.len()));
+                frame.get(VNET_HDR_LEN..).unwrap_or_default()
+            }
+            Self::Large(frame) => frame.header_behind(),
+        }
     }
 
     /// As [`QueuedFrame::copy_of`], of a frame in pieces.

@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod outbound;
 mod paths;
 pub mod probe;
+mod spread;
 pub mod stop;
 pub mod stream;
 pub mod tun;

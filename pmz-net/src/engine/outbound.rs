@@ -1,12 +1,13 @@
 //! From the local side into the tunnel.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Instant;
 
 use super::{Direction, Engine, Paths, count};
 use crate::carrier::stream::{QueuedFrame, StreamQueue};
 use crate::carrier::udp::{MAX_BATCH, MAX_SEGMENTS, UdpCarrier};
-use crate::packet::{IpView, Segmenter, VNET_HDR_LEN, flow_hash};
+use crate::packet::{BufferPool, IpView, PooledFrame, Segmenter, VNET_HDR_LEN, flow_hash};
 use crate::tunnel::{DATA_OVERHEAD, MAX_HANDSHAKE, Peer, Sealed};
 
 /// The largest segment that is cut for UDP: jumbo frames.
@@ -87,9 +88,47 @@ impl Batch {
     }
 }
 
+/// A frame to be sent.
+enum Frame<'a> {
+    /// Copied where it has to wait.
+    Lent(&'a [u8]),
+    /// Kept where it has to wait. Never `None` before that.
+    Given(&'a mut Option<PooledFrame>),
+}
+
+impl Frame<'_> {
+    /// What is to wait; `None` where it needs a buffer and the pool has nothing left.
+    fn queued(self, pool: &BufferPool) -> Option<QueuedFrame> {
+        match self {
+            Self::Lent(frame) => QueuedFrame::copy_of(frame, pool),
+            Self::Given(frame) => QueuedFrame::taken(frame),
+        }
+    }
+}
+
+impl Deref for Frame<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lent(frame) => frame,
+            Self::Given(frame) => frame.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
 impl Engine {
     /// Sends a frame to whichever peer its destination belongs to.
     pub fn route(&self, outbound: &mut Outbound, frame: &[u8]) {
+        self.route_either(outbound, Frame::Lent(frame));
+    }
+
+    /// As [`Engine::route`], of a frame in one of [`Engine::pool`]'s buffers, which may be gone after that.
+    pub(super) fn route_taking(&self, outbound: &mut Outbound, frame: &mut Option<PooledFrame>) {
+        self.route_either(outbound, Frame::Given(frame));
+    }
+
+    fn route_either(&self, outbound: &mut Outbound, frame: Frame<'_>) {
         let Some(view) = frame.get(VNET_HDR_LEN..).and_then(IpView::parse) else {
             return count(&self.counters.unreadable);
         };
@@ -97,13 +136,23 @@ impl Engine {
             return count(&self.counters.no_peer);
         };
         let hash = flow_hash(&frame[VNET_HDR_LEN..]);
-        self.send(outbound, &peer, hash, frame);
+        self.send_either(outbound, &peer, hash, frame);
     }
 
     /// Sends a frame to `peer`. On UDP it may stay in `outbound` until [`Engine::flush`].
     pub fn send(&self, outbound: &mut Outbound, peer: &Peer<Paths>, flow_hash: u32, frame: &[u8]) {
+        self.send_either(outbound, peer, flow_hash, Frame::Lent(frame));
+    }
+
+    fn send_either(
+        &self,
+        outbound: &mut Outbound,
+        peer: &Peer<Paths>,
+        flow_hash: u32,
+        frame: Frame<'_>,
+    ) {
         match peer.attached.direction() {
-            Direction::Udp(to) => self.send_udp(outbound, peer, to, frame),
+            Direction::Udp(to) => self.send_udp(outbound, peer, to, &frame),
             Direction::Stream => self.send_stream(outbound, peer, flow_hash, frame),
             Direction::None => count(&self.counters.no_carrier),
         }
@@ -190,20 +239,19 @@ impl Engine {
         outbound: &mut Outbound,
         peer: &Peer<Paths>,
         flow_hash: u32,
-        frame: &[u8],
+        frame: Frame<'_>,
     ) {
         let Some(stream) = peer.attached.stream_for(flow_hash) else {
             return count(&self.counters.no_carrier);
         };
-        let now = Instant::now();
         if peer.attached.super_packets() {
-            match QueuedFrame::copy_of(frame, &self.pool) {
-                Some(frame) => stream.push(now, flow_hash, frame),
+            match frame.queued(&self.pool) {
+                Some(frame) => stream.push(Instant::now(), flow_hash, frame),
                 None => count(&self.counters.no_buffer),
             }
             return;
         }
-        match Segmenter::new(frame, peer.attached.mtu()) {
+        match Segmenter::new(&frame, peer.attached.mtu()) {
             Some(segments) => self.queue_segments(outbound, &stream, flow_hash, segments),
             None => count(&self.counters.unreadable),
         }

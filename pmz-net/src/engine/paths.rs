@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::Via;
+use super::spread::Spread;
 use crate::carrier::stream::StreamQueue;
 
 /// Where a peer's packets go.
@@ -38,6 +39,8 @@ pub struct Paths {
     /// The peer's own addresses in the tunnel.
     addresses: Vec<IpAddr>,
     state: RwLock<State>,
+    /// There once a flow has asked for a stream.
+    spread: Mutex<Option<Spread>>,
     /// Milliseconds of the coarse clock at which the peer was last heard, or was added.
     heard_ms: AtomicU64,
 }
@@ -74,6 +77,7 @@ impl Paths {
             mtu,
             addresses,
             state: RwLock::default(),
+            spread: Mutex::default(),
             heard_ms: AtomicU64::new(coarse_ms()),
         }
     }
@@ -125,11 +129,15 @@ impl Paths {
         self.state.read().streams.clone()
     }
 
-    /// The stream of a flow: always the same one while the streams stay the same.
+    /// The stream of a flow: the same one while the flow is active and the stream is open.
     pub fn stream_for(&self, flow_hash: u32) -> Option<Arc<StreamQueue>> {
         let state = self.state.read();
-        let at = flow_hash as usize % state.streams.len().max(1);
-        state.streams.get(at).cloned()
+        let numbers = state.streams.iter().map(|s| s.index());
+        let mut spread = self.spread.lock();
+        let spread = spread.get_or_insert_with(Spread::new);
+        // The low bits of the coarse clock will do.
+        let number = spread.stream(flow_hash, coarse_ms() as u32, numbers)?;
+        state.streams.iter().find(|s| s.index() == number).cloned()
     }
 
     /// Some stream, for a message of no flow.

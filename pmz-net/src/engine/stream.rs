@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use super::inbound::OPEN_BUFFER;
 use super::{Engine, Paths, Via};
 use crate::carrier::frame::{self, Decoder, FRAME_HDR_LEN};
-use crate::carrier::stream::{Next, StreamQueue};
+use crate::carrier::stream::{Next, QueuedFrame, StreamQueue};
 use crate::packet::{MAX_FRAME, VNET_HDR_LEN};
 use crate::tunnel::{DATA_OVERHEAD, MAX_HANDSHAKE, Peer, Sealed};
 
@@ -134,15 +134,14 @@ fn put(out: &mut [u8], message: &[u8]) -> usize {
 }
 
 /// Seals a frame behind its length; returns the bytes of both.
-fn seal(peer: &Peer<Paths>, frame: &mut [u8], out: &mut [u8]) -> usize {
-    let sealed = if peer.attached.super_packets() {
-        // The header goes behind the packet, whose own length says where it ends.
-        frame.rotate_left(VNET_HDR_LEN);
-        peer.seal(frame, &mut out[FRAME_HDR_LEN..])
+fn seal(peer: &Peer<Paths>, frame: &mut QueuedFrame, out: &mut [u8]) -> usize {
+    let packet = if peer.attached.super_packets() {
+        // The packet's own length says where it ends and the header begins.
+        frame.header_behind()
     } else {
-        peer.seal(&frame[VNET_HDR_LEN..], &mut out[FRAME_HDR_LEN..])
+        &frame[VNET_HDR_LEN..]
     };
-    match sealed {
+    match peer.seal(packet, &mut out[FRAME_HDR_LEN..]) {
         Sealed::Data(len) | Sealed::Initiation(len) => {
             out[..FRAME_HDR_LEN].copy_from_slice(&frame::encode_header(len));
             FRAME_HDR_LEN + len

@@ -11,7 +11,7 @@ use super::outbound::Outbound;
 use super::stop::Stop;
 use super::{Engine, Local};
 use crate::device::Tun;
-use crate::packet::MAX_FRAME;
+use crate::packet::{MAX_FRAME, PooledFrame};
 use crate::tunnel::PeerId;
 
 /// Packets are read until the TUN is empty, but what is ready leaves after this many at the latest.
@@ -62,18 +62,54 @@ impl Local for TunLocal {
 /// # Errors
 /// Where the TUN fails for good: the device is gone.
 pub fn run(engine: &Engine, tun: &Tun, stop: &Stop) -> io::Result<()> {
-    let mut frame = vec![0_u8; MAX_FRAME].into_boxed_slice();
-    let mut outbound = Outbound::default();
+    let mut reader = Reader {
+        engine,
+        tun,
+        outbound: Outbound::default(),
+        frame: None,
+        spare: vec![0; MAX_FRAME].into_boxed_slice(),
+    };
     while stop.wait_readable(tun.as_fd())? {
         for _ in 0..READ_BATCH {
-            match tun.recv(&mut frame) {
-                Ok(len) => engine.route(&mut outbound, &frame[..len]),
+            match reader.read() {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        engine.flush(&mut outbound);
+        engine.flush(&mut reader.outbound);
     }
     Ok(())
+}
+
+struct Reader<'a> {
+    engine: &'a Engine,
+    tun: &'a Tun,
+    outbound: Outbound,
+    /// What is read into, so that a stream's queue can keep it as it is.
+    frame: Option<PooledFrame>,
+    /// What is read into while the pool has nothing left.
+    spare: Box<[u8]>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> io::Result<()> {
+        if self.frame.is_none() {
+            self.frame = self.engine.pool.take();
+        }
+        match &mut self.frame {
+            Some(frame) => {
+                let len = self.tun.recv(frame.space())?;
+                frame.set_len(len);
+                self.engine
+                    .route_taking(&mut self.outbound, &mut self.frame);
+            }
+            None => {
+                let len = self.tun.recv(&mut self.spare)?;
+                self.engine.route(&mut self.outbound, &self.spare[..len]);
+            }
+        }
+        Ok(())
+    }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::MAX_FRAME;
+use super::{MAX_FRAME, VNET_HDR_LEN};
 
-/// A bounded stock of buffers of [`MAX_FRAME`] bytes. Clones share the stock.
+/// A buffer's length: the longest frame, and behind it room for its virtio-net header once more.
+const BUFFER: usize = MAX_FRAME + VNET_HDR_LEN;
+
+/// A bounded stock of buffers for frames of up to [`MAX_FRAME`] bytes. Clones share the stock.
 #[derive(Clone)]
 pub struct BufferPool {
     stock: Arc<Stock>,
@@ -52,7 +55,7 @@ impl BufferPool {
             recycled
         };
         Some(PooledFrame {
-            buffer: recycled.unwrap_or_else(|| vec![0; MAX_FRAME]),
+            buffer: recycled.unwrap_or_else(|| vec![0; BUFFER]),
             len: 0,
             stock: Arc::clone(&self.stock),
         })
@@ -91,12 +94,19 @@ pub struct PooledFrame {
 impl PooledFrame {
     /// The whole buffer, [`MAX_FRAME`] bytes, to write into. What stands in it is left from earlier.
     pub fn space(&mut self) -> &mut [u8] {
-        &mut self.buffer
+        &mut self.buffer[..MAX_FRAME]
     }
 
     /// Says how much of the buffer the frame is; more than [`MAX_FRAME`] counts as that.
     pub fn set_len(&mut self, len: usize) {
-        self.len = len.min(self.buffer.len());
+        self.len = len.min(MAX_FRAME);
+    }
+
+    /// The packet with its virtio-net header behind it. A frame of fewer bytes than such a header has no packet.
+    pub fn header_behind(&mut self) -> &[u8] {
+        let len = self.len.max(VNET_HDR_LEN);
+        self.buffer.copy_within(..VNET_HDR_LEN, len);
+        &self.buffer[VNET_HDR_LEN..len + VNET_HDR_LEN]
     }
 }
 
@@ -162,6 +172,21 @@ mod tests {
         assert_eq!(frame.len(), MAX_FRAME);
         drop(frame);
         assert!(pool.copy_of(&vec![0; MAX_FRAME + 1]).is_none());
+    }
+
+    #[test]
+    fn the_header_is_put_behind_the_packet_also_of_the_longest_frame() {
+        let pool = BufferPool::new(1);
+        let mut frame = pool.copy_of(b"0123456789packet").unwrap();
+        assert_eq!(frame.header_behind(), b"packet0123456789");
+        assert_eq!(&frame[..], b"0123456789packet");
+        drop(frame);
+        let longest: Vec<u8> = (0..MAX_FRAME).map(|at| at as u8).collect();
+        let mut frame = pool.copy_of(&longest).unwrap();
+        let (header, packet) = longest.split_at(VNET_HDR_LEN);
+        assert_eq!(frame.header_behind(), [packet, header].concat());
+        frame.set_len(3);
+        assert_eq!(frame.header_behind().len(), VNET_HDR_LEN);
     }
 
     #[test]
