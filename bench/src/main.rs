@@ -70,9 +70,8 @@ pub(crate) struct Args {
     /// Draw charts of the medians into this folder
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "docs/images")]
     charts: Option<PathBuf>,
-    /// A cluster for the rows that need one: a folder with commands that boot it (up, down, attach), or an administrator's
-    /// kubeconfig
-    #[arg(long, value_name = "PATH")]
+    /// A cluster for the rows that need one: a folder with commands that boot it (up, down, attach, load-image)
+    #[arg(long, value_name = "FOLDER")]
     kube: Option<PathBuf>,
     /// Let the agent and `pmz up` say what they do, on stderr
     #[arg(short, long)]

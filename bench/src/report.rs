@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::goal::{Figure, Goal, ratio};
 use crate::machine::{Machine, Version};
 use crate::reading::{Reading, Unit};
-use crate::section::{Absent, Row, Section};
+use crate::section::{Absent, Flawed, Row, Section};
 use crate::stats::median;
 
 /// A run.
@@ -45,6 +45,8 @@ pub(crate) struct Line {
     pub(crate) absent: Option<String>,
     /// Why a round failed.
     pub(crate) failure: Option<String>,
+    /// What went wrong in rounds that gave something nevertheless.
+    pub(crate) flaws: Vec<String>,
 }
 
 /// What one round gave.
@@ -106,7 +108,10 @@ impl Report {
         let line = &mut self.sections[section].lines[line];
         match measured {
             Ok(readings) => line.add(Sample { round, readings }),
-            Err(error) => line.end(&error),
+            Err(error) => match error.downcast::<Flawed>() {
+                Ok(flawed) => line.add_flawed(round, flawed),
+                Err(error) => line.end(&error),
+            },
         }
     }
 
@@ -119,10 +124,10 @@ impl Report {
         }
     }
 
-    /// Whether any row failed. Goals that are not reached are no failure.
+    /// Whether any row failed, or a part of one. Goals that are not reached are no failure.
     pub(crate) fn failed(&self) -> bool {
         let mut lines = self.sections.iter().flat_map(|part| &part.lines);
-        lines.any(|line| line.failure.is_some())
+        lines.any(|line| line.failure.is_some() || !line.flaws.is_empty())
     }
 
     /// A median.
@@ -163,6 +168,7 @@ impl Line {
             medians: Vec::new(),
             absent: None,
             failure: None,
+            flaws: Vec::new(),
         }
     }
 
@@ -176,6 +182,14 @@ impl Line {
         self.samples.push(sample);
         self.medians = self.medians();
         said.join(", ")
+    }
+
+    fn add_flawed(&mut self, round: u32, flawed: Flawed) -> String {
+        let why = flawed.to_string();
+        let of_round = |flaw| format!("round {}: {flaw}", round + 1);
+        self.flaws.extend(flawed.why.into_iter().map(of_round));
+        let readings = flawed.readings;
+        format!("{}; flawed: {why}", self.add(Sample { round, readings }))
     }
 
     fn end(&mut self, error: &Error) -> String {
@@ -301,5 +315,21 @@ pub(crate) mod tests {
         let broken = report.add([place, 1], 0, Err(anyhow!("no cable").context("joining")));
         assert_eq!(broken, "failed: joining: no cable");
         assert!(report.failed() && !report.sections[place].lines[1].wants_more());
+    }
+
+    #[test]
+    fn a_round_that_went_wrong_in_part_keeps_its_figures_and_is_a_failure_but_not_the_row_s_end() {
+        let mut report = Report::new(Machine::this(), Vec::new(), 3, 2);
+        let place = report.begin(&Toy, &[0]);
+        let flawed = Flawed {
+            readings: vec![Reading::new("speed", Unit::BitsPerSecond, 2e9)],
+            why: vec!["patience: none".into()],
+        };
+        let said = report.add([place, 0], 1, Err(flawed.into()));
+        assert_eq!(said, "speed 2.00 Gbit/s; flawed: patience: none");
+        let line = &report.sections[place].lines[0];
+        assert_eq!(line.flaws, ["round 2: patience: none"]);
+        assert_eq!(line.medians[0].value, 2e9);
+        assert!(report.failed() && line.wants_more());
     }
 }

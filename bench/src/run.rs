@@ -1,6 +1,6 @@
 //! A whole run: rounds of all rows that are asked for, section by section.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, ensure};
 
@@ -95,9 +95,11 @@ async fn rounds(
             continue;
         }
         let name = told.name;
+        let begun = Instant::now();
         let measured = section.measure(rows[line], run).await;
+        let took = begun.elapsed();
         let said = report.add([place, line], run.round, measured);
-        eprintln!("round {}: {name}: {said}", run.round + 1);
+        eprintln!("round {}: {name}: {said} ({took:.0?})", run.round + 1);
     }
 }
 

@@ -46,7 +46,8 @@ pub(crate) trait Section {
     /// outlives all rows: processes may be made to end with it.
     ///
     /// # Errors
-    /// [`Absent`] where the row can't be measured here; any other one is a failure.
+    /// [`Absent`] where the row can't be measured here, [`Flawed`] where only a part of it went well; any other one is
+    /// a failure, and the row is not measured again.
     async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>>;
 
     /// Takes down what [`Self::open`] made. Called after it in any case, also when that failed half-way.
@@ -73,7 +74,7 @@ pub(crate) struct Run {
     pub(crate) round: u32,
     /// What is started may speak.
     pub(crate) verbose: bool,
-    /// A folder that boots a cluster, or a kubeconfig.
+    /// A folder that boots a cluster.
     pub(crate) kube: Option<PathBuf>,
 }
 
@@ -88,6 +89,21 @@ impl fmt::Display for Absent {
 }
 
 impl Error for Absent {}
+
+/// A row was measured, and something of it went wrong: what there is nevertheless, and why that is not all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Flawed {
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) why: Vec<String>,
+}
+
+impl fmt::Display for Flawed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why.join("; "))
+    }
+}
+
+impl Error for Flawed {}
 
 /// What may be asked for: sections by their names, rows by parts of theirs. Nothing chosen means all.
 #[derive(Clone, Debug, Default)]

@@ -50,6 +50,9 @@ impl Line {
         if let Some(why) = &self.failure {
             told += &format!("; FAILED: {why}");
         }
+        for flaw in &self.flaws {
+            told += &format!("\n    WENT WRONG, {flaw}");
+        }
         told
     }
 
