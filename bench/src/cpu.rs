@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// The processor time of this process's threads of these names, so far. Threads that have ended don't count.
 ///
@@ -25,16 +27,15 @@ pub(crate) fn of_threads(names: &[&str]) -> Result<Duration> {
     Ok(sum)
 }
 
-/// The processor time so far of all threads that a process has now, by its folder in /proc.
+/// The processor time of a process so far, that of threads that have ended included, by its number: of one that has ended
+/// too, until somebody has waited for it.
 ///
 /// # Errors
-/// Where it has ended, or as [`of_threads`].
-pub(crate) fn of_process(process: &Path) -> Result<Duration> {
-    let tasks = process.join("task");
-    let tasks = fs::read_dir(&tasks).with_context(|| format!("{} has ended", process.display()))?;
-    // A thread may end while it is looked at.
-    let threads = tasks.flatten().filter_map(|task| on_cpu(&task.path()).ok());
-    Ok(threads.sum())
+/// Where there is none.
+pub(crate) fn of_process(number: i32) -> Result<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(number));
+    let clock = clock.with_context(|| format!("there is no process {number}"))?;
+    Ok(clock_gettime(clock)?.into())
 }
 
 /// `schedstat`'s first number: nanoseconds on a processor (Documentation/scheduler/sched-stats).
@@ -54,6 +55,9 @@ mod tests {
 
     use super::*;
 
+    /// More than Linux gives.
+    const NO_PROCESS: i32 = 1 << 23;
+
     #[test]
     fn a_thread_that_is_busy_costs_what_it_takes() {
         let busy = std::thread::Builder::new().name("busy-in-a-test".into());
@@ -66,5 +70,21 @@ mod tests {
         });
         assert!(cost.unwrap().join().unwrap() >= Duration::from_millis(20));
         assert_eq!(of_threads(&["no-such-thread"]).unwrap(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_thread_has_cost_is_its_process_s_when_it_has_ended_too() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = of_process(own).unwrap();
+        let busy = std::thread::Builder::new().name("busy-and-gone".into());
+        let cost = busy.spawn(|| {
+            let start = Instant::now();
+            while of_threads(&["busy-and-gone"]).unwrap() < Duration::from_millis(20) {
+                assert!(start.elapsed() < Duration::from_secs(10));
+            }
+        });
+        cost.unwrap().join().unwrap();
+        assert!(of_process(own).unwrap() - before >= Duration::from_millis(20));
+        assert!(of_process(NO_PROCESS).is_err());
     }
 }

@@ -67,9 +67,11 @@ impl Processes {
     /// Their processor time so far.
     ///
     /// # Errors
-    /// Where one has ended.
+    /// Where one has ended, and somebody has waited for it.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        self.0.iter().map(|path| cpu::of_process(path)).sum()
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        let cpu = |path| cpu::of_process(number(path).context("no process")?);
+        self.0.iter().map(cpu).sum()
     }
 
     /// Bytes of memory that they hold, those of the program's file included.
