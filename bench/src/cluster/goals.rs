@@ -2,7 +2,7 @@
 
 use super::row::{
     AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
-    KEEP_ALIVE, MANY_ERRORS, MANY_LAST, Row,
+    HEY, MANY_ERRORS, MANY_LAST, Row,
 };
 use crate::bare::Carrier;
 use crate::chart::Chart;
@@ -71,8 +71,8 @@ fn of(carrier: Carrier) -> Vec<Goal> {
         flow.goal(carrier, ONE_FLOW_UP),
         flow.goal(carrier, ONE_FLOW_DOWN),
     ];
-    goals.extend(KEEP_ALIVE.map(|(what, _)| kept.goal(carrier, what)));
-    goals.push(each.goal(carrier, CONNECTION_EACH));
+    goals.extend(HEY.map(|(what, _)| kept.goal(carrier, what)));
+    goals.push(each.goal(carrier, CONNECTION_EACH.0));
     goals.push(trip.goal(carrier, ROUND_TRIP_P50));
     goals.push(connects.goal(carrier, CONNECTS));
     let absolute = |row: Row, what, bound| {
@@ -109,11 +109,11 @@ pub(super) fn requests() -> Chart {
         "5,000 requests on 100 connections",
         "10,000 requests on 300 connections",
     ];
-    let whats = KEEP_ALIVE.map(|(what, _)| what);
+    let whats = HEY.map(|(what, _)| what);
     Chart {
         file: "requests",
         title: "HTTP requests a second, from a laptop to a pod",
-        note: "h2load, nginx; a Kubernetes of one node and the laptop on the same machine",
+        note: "hey, nginx; a Kubernetes of one node and the laptop on the same machine",
         groups: headings.into_iter().zip(whats).collect(),
         bars: bars.map(|(label, row)| (label, row.name())).to_vec(),
         aside: None,

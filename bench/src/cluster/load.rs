@@ -84,12 +84,18 @@ impl Connects {
         self.over.len() as f64 / all
     }
 
-    /// A second, of the first tenth and of the last.
-    pub(super) fn first_and_last_tenth(&self) -> Option<(f64, f64)> {
+    /// A second, of each tenth of those that went well; none where there are too few.
+    pub(super) fn tenths(&self) -> Option<[f64; 10]> {
         let tenth = self.over.len() / 10;
-        let first = *self.over.get(tenth.checked_sub(1)?)?;
-        let last = self.over.last()? - self.over.get(self.over.len() - 1 - tenth)?;
-        Some((tenth as f64 / first, tenth as f64 / last))
+        let over = |tenths: usize| match tenths {
+            0 => Some(0.0),
+            tenths => self.over.get((tenths * tenth).checked_sub(1)?).copied(),
+        };
+        let mut rates = [0.0; 10];
+        for (place, rate) in rates.iter_mut().enumerate() {
+            *rate = tenth as f64 / (over(place + 1)? - over(place)?);
+        }
+        Some(rates)
     }
 
     fn join(mut self, other: Self) -> Self {
@@ -234,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_tenth_s_rate_stands_beside_the_first_s() {
+    fn each_tenth_of_the_connections_has_a_rate_of_its_own() {
         // A hundred connections: ten a second at first, and in the end five.
         let slowed = |number: u32| match number {
             ..=90 => f64::from(number) / 10.0,
@@ -244,12 +250,14 @@ mod tests {
             over: (1..=100).map(slowed).collect(),
             ..Connects::default()
         };
-        let (first, last) = connects.first_and_last_tenth().unwrap();
+        let tenths = connects.tenths().unwrap();
+        let (last, others) = tenths.split_last().unwrap();
+        assert!((last - 5.0).abs() < 1e-9, "{tenths:?}");
         assert!(
-            (first - 10.0).abs() < 1e-9 && (last - 5.0).abs() < 1e-9,
-            "{first} {last}"
+            others.iter().all(|rate| (rate - 10.0).abs() < 1e-9),
+            "{tenths:?}"
         );
-        assert!(Connects::default().first_and_last_tenth().is_none());
+        assert!(Connects::default().tenths().is_none());
         assert_eq!(Connects::default().per_second(), 0.0);
     }
 }

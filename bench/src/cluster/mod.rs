@@ -1,8 +1,9 @@
 //! The section `cluster`: into a real Kubernetes, beside `kubectl port-forward` and beside what the node itself gets.
 
 mod goals;
+mod http;
 mod load;
-mod programs;
+mod measure;
 mod row;
 mod scene;
 mod server;
@@ -34,7 +35,7 @@ impl Section for Cluster {
 
     fn title(&self) -> String {
         format!(
-            "from a laptop on the lan of a Kubernetes of one node to a pod; nginx, iperf3 on {APPLICATIONS}, h2load, ab"
+            "from a laptop on the lan of a Kubernetes of one node to a pod; nginx, iperf3 on {APPLICATIONS}, hey, h2load"
         )
     }
 

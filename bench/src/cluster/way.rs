@@ -1,11 +1,14 @@
 //! The ways from a client to the pod.
 
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::netns::NetNs;
+use pmz_tests::eventually;
 use pmz_tests::lab::Laptop;
 
 use super::scene::{NAMESPACE, SERVERS, Scene, ports, served};
@@ -15,6 +18,10 @@ use crate::processes::Processes;
 
 /// UDP has answered by then, where it does.
 const CARRIER: Duration = Duration::from_secs(10);
+/// kubectl listens by then.
+const FORWARDED: Duration = Duration::from_secs(10);
+/// Of each load: so many in a row that end too early are not by chance.
+const PORT_FORWARDS: usize = 5;
 
 /// A way that is open. It goes with this value.
 pub(super) struct Way {
@@ -57,7 +64,7 @@ impl Way {
         let forward = PortForward::start(scene, &from).await?;
         Ok(Self {
             at: Ipv4Addr::LOCALHOST.into(),
-            client: Processes::of_number(forward.0.id()),
+            client: Processes::of_number(forward.kubectl.id()),
             agent: Processes::default(),
             kind: Kind::PortForward {
                 _laptop: laptop,
@@ -103,9 +110,25 @@ impl Way {
         if let Kind::PortForward { forward, .. } = &mut self.kind {
             forward.end();
             *forward = PortForward::start(scene, &self.from).await?;
-            self.client = Processes::of_number(forward.0.id());
+            self.client = Processes::of_number(forward.kubectl.id());
         }
         self.check(Duration::ZERO).await
+    }
+
+    /// How often a load may be tried: a port-forward ends of a single connection that is reset, whoever resets it.
+    pub(super) fn tries(&self) -> usize {
+        match self.kind {
+            Kind::PortForward { .. } => PORT_FORWARDS,
+            Kind::Inside | Kind::Pmz(..) => 1,
+        }
+    }
+
+    /// What a port-forward has complained of last, to be told behind what came of it.
+    pub(super) fn last_words(&self) -> String {
+        match &self.kind {
+            Kind::PortForward { forward, .. } => format!(" (kubectl: {})", forward.last_words()),
+            Kind::Inside | Kind::Pmz(..) => String::new(),
+        }
     }
 
     async fn check(&self, within: Duration) -> Result<()> {
@@ -129,27 +152,50 @@ fn name(carrier: Carrier) -> &'static str {
 }
 
 /// A running `kubectl port-forward`.
-struct PortForward(Child);
-
-impl PortForward {
-    async fn start(scene: &Scene, from: &NetNs) -> Result<Self> {
-        let mut kubectl = scene.lab.kubectl();
-        kubectl.args(["port-forward", "-n", NAMESPACE]);
-        kubectl.arg(format!("pod/{SERVERS}"));
-        kubectl.args(ports().map(|port| port.to_string()));
-        let mut kubectl = enter(kubectl, from);
-        kubectl.stdout(Stdio::null()).stderr(Stdio::null());
-        let forward = Self(kubectl.spawn().context("kubectl")?);
-        served(from, Ipv4Addr::LOCALHOST.into()).await?;
-        Ok(forward)
-    }
+struct PortForward {
+    kubectl: Child,
+    /// What it says goes there: a pipe would have to be emptied, since it says something at each connection.
+    errors: PathBuf,
 }
 
 impl PortForward {
+    async fn start(scene: &Scene, from: &NetNs) -> Result<Self> {
+        let [said, errors] = ["out", "err"].map(|name| {
+            let name = format!("port-forward.{name}");
+            scene.lab.scratch().join(name)
+        });
+        let mut kubectl = scene.lab.kubectl();
+        kubectl.args(["port-forward", "--address", "127.0.0.1", "-n", NAMESPACE]);
+        kubectl.arg(format!("pod/{SERVERS}"));
+        kubectl.args(ports().map(|port| port.to_string()));
+        let mut kubectl = enter(kubectl, from);
+        kubectl.stdout(File::create(&said)?);
+        kubectl.stderr(File::create(&errors)?);
+        let kubectl = kubectl.spawn().context("kubectl")?;
+        let forward = Self { kubectl, errors };
+        // To connect to try it would leave connections behind that end by a reset, of which it may die.
+        let all = async || {
+            let said = fs::read_to_string(&said)?;
+            let forwarding = |line: &&str| line.starts_with("Forwarding from");
+            let count = said.lines().filter(forwarding).count();
+            Ok((count == ports().count()).then_some(()))
+        };
+        eventually("a port-forward of all ports", FORWARDED, all)
+            .await
+            .with_context(|| forward.last_words())?;
+        Ok(forward)
+    }
+
+    /// The last that it has complained of.
+    fn last_words(&self) -> String {
+        let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+        errors.lines().last().unwrap_or_default().to_owned()
+    }
+
     fn end(&mut self) {
         // It may have died by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
     }
 }
 

@@ -1,0 +1,318 @@
+//! The loads of a row, one after the other, and what each of them gives.
+
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result};
+
+use super::http::{Amount, Client};
+use super::load::{self, Resets, Until};
+use super::row::{
+    AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
+    H2LOAD, HEY, MANY_ERRORS, MANY_LAST, MANY_RATE,
+};
+use super::scene::{HTTP, IPERF3, Scene};
+use super::server::{ECHO, RESET, SHORT};
+use super::way::Way;
+use crate::iperf;
+use crate::lab::APPLICATIONS;
+use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50, ROUND_TRIP_P99, Way as Direction};
+use crate::reading::{Reading, Unit};
+use crate::section::Flawed;
+use crate::stats::median;
+
+/// A load of requests is over in a few dozen milliseconds: so many in a row, of which the median counts.
+const HTTP_IN_A_ROW: usize = 3;
+/// Connections at a time where they are counted.
+const AT_A_TIME: usize = 16;
+/// Connections that are reset.
+const RESETS: u32 = 20;
+/// Short connections in a row, and how many at a time.
+const MANY: (usize, usize) = (200_000, 300);
+
+/// A load, on a way that stands.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    RoundTrips,
+    Connects,
+    Http(&'static str, Client, Amount),
+    Flow(Direction),
+}
+
+/// What a load gave.
+struct Outcome {
+    readings: Vec<Reading>,
+    /// Connections and requests that failed.
+    failed: u64,
+    /// Why one of those did.
+    why: Option<String>,
+}
+
+impl From<Vec<Reading>> for Outcome {
+    fn from(readings: Vec<Reading>) -> Self {
+        Self {
+            readings,
+            failed: 0,
+            why: None,
+        }
+    }
+}
+
+/// Why a load gave nothing: a rate with errors in it is the rate of something else.
+struct Missing {
+    /// At least so many connections and requests.
+    failed: u64,
+    why: String,
+}
+
+impl From<Error> for Missing {
+    fn from(error: Error) -> Self {
+        Self {
+            failed: 1,
+            why: format!("{error:#}"),
+        }
+    }
+}
+
+impl Load {
+    fn all() -> impl Iterator<Item = Self> {
+        let http = |client| move |(what, amount)| Self::Http(what, client, amount);
+        [Self::RoundTrips, Self::Connects]
+            .into_iter()
+            .chain(HEY.map(http(Client::Hey)))
+            .chain([CONNECTION_EACH].map(http(Client::HeyConnectionEach)))
+            .chain(H2LOAD.map(http(Client::H2load)))
+            .chain([Direction::Up, Direction::Down].map(Self::Flow))
+    }
+
+    /// What it is called where it went wrong.
+    fn name(self) -> &'static str {
+        match self {
+            Self::RoundTrips => ROUND_TRIP_P50,
+            Self::Connects => CONNECTS,
+            Self::Http(what, ..) => what,
+            Self::Flow(Direction::Up) => ONE_FLOW_UP,
+            Self::Flow(Direction::Down) => ONE_FLOW_DOWN,
+        }
+    }
+
+    fn in_a_row(self) -> usize {
+        match self {
+            Self::Http(..) => HTTP_IN_A_ROW,
+            Self::RoundTrips | Self::Connects | Self::Flow(_) => 1,
+        }
+    }
+
+    /// Tries again where the way is one that ends by itself, as a port-forward does; not for ever.
+    async fn until_a_way_lasts(
+        self,
+        scene: &Scene,
+        way: &mut Way,
+        duration: Duration,
+    ) -> Result<Vec<Reading>, Missing> {
+        let mut tries = way.tries();
+        loop {
+            tries -= 1;
+            let mut outcome = self.once(scene, way, duration).await;
+            if let Err(missing) = &mut outcome {
+                missing.why += &way.last_words();
+                if tries > 0 {
+                    eprintln!("{}, to be repeated: {}", self.name(), missing.why);
+                    continue;
+                }
+            }
+            return outcome;
+        }
+    }
+
+    async fn once(
+        self,
+        scene: &Scene,
+        way: &mut Way,
+        duration: Duration,
+    ) -> Result<Vec<Reading>, Missing> {
+        way.renew(scene).await?;
+        let Outcome {
+            readings,
+            failed,
+            why,
+        } = self.run(scene, way, duration).await?;
+        match failed {
+            0 => Ok(readings),
+            failed => {
+                let why = format!("{failed} went wrong; {}", why.unwrap_or_default());
+                Err(Missing { failed, why })
+            }
+        }
+    }
+
+    async fn run(self, scene: &Scene, way: &Way, duration: Duration) -> Result<Outcome> {
+        match self {
+            Self::RoundTrips => {
+                let (p50, p99) = load::round_trips(&way.from, way.to(ECHO))?;
+                let seconds = |what, value| Reading::new(what, Unit::Seconds, value);
+                let readings = vec![seconds(ROUND_TRIP_P50, p50), seconds(ROUND_TRIP_P99, p99)];
+                Ok(readings.into())
+            }
+            Self::Connects => {
+                let short = SHORT.map(|port| way.to(port));
+                let until = Until::Passed(duration);
+                let connects = load::connects(&way.from, &short, AT_A_TIME, until)?;
+                let rate = connects.per_second();
+                Ok(Outcome {
+                    readings: vec![Reading::new(CONNECTS, Unit::PerSecond, rate)],
+                    failed: connects.failed,
+                    why: connects.why,
+                })
+            }
+            Self::Http(what, client, amount) => {
+                let requests = client.ask(&scene.programs, &way.from, way.to(HTTP), amount);
+                let requests = requests.await?;
+                Ok(Outcome {
+                    readings: vec![Reading::new(what, Unit::PerSecond, requests.per_second)],
+                    failed: requests.errors,
+                    why: requests.why,
+                })
+            }
+            Self::Flow(direction) => flow(way, direction, duration).await.map(Into::into),
+        }
+    }
+}
+
+/// One flow, and what client and agent take for it.
+async fn flow(way: &Way, direction: Direction, duration: Duration) -> Result<Vec<Reading>> {
+    let (rate, cost) = match direction {
+        Direction::Up => (ONE_FLOW_UP, CPU_UP),
+        Direction::Down => (ONE_FLOW_DOWN, CPU_DOWN),
+    };
+    let processes = way.client.with(&way.agent);
+    let before = processes.cpu()?;
+    let to = way.to(IPERF3);
+    let flow = iperf::flow(&way.from, to, direction, duration, APPLICATIONS).await?;
+    let mut readings = vec![Reading::new(
+        rate,
+        Unit::BitsPerSecond,
+        flow.bits_per_second,
+    )];
+    if processes.count() > 0 {
+        let used = (processes.cpu()? - before).as_secs_f64() / (flow.bytes / 1e9);
+        readings.push(Reading::new(cost, Unit::SecondsPerGigabyte, used));
+    }
+    Ok(readings)
+}
+
+/// What a row has given so far.
+#[derive(Default)]
+struct Findings {
+    readings: Vec<Reading>,
+    /// What is missing, and why.
+    missing: Vec<String>,
+    failed: u64,
+}
+
+impl Findings {
+    async fn add(&mut self, load: Load, scene: &Scene, way: &mut Way, duration: Duration) {
+        let mut samples: Vec<Vec<Reading>> = Vec::new();
+        for _ in 0..load.in_a_row() {
+            match load.until_a_way_lasts(scene, way, duration).await {
+                Ok(readings) => samples.push(readings),
+                Err(Missing { failed, why }) => {
+                    self.failed += failed;
+                    self.missing.push(format!("{}: {why}", load.name()));
+                    return;
+                }
+            }
+        }
+        self.readings.extend(medians(&samples));
+    }
+
+    fn end(self) -> Result<Vec<Reading>> {
+        let Self {
+            readings, missing, ..
+        } = self;
+        match missing.is_empty() {
+            true => Ok(readings),
+            false => Err(Flawed {
+                readings,
+                why: missing,
+            }
+            .into()),
+        }
+    }
+}
+
+/// Of samples of the same load.
+fn medians(samples: &[Vec<Reading>]) -> Vec<Reading> {
+    let mut medians = samples.first().cloned().unwrap_or_default();
+    for (place, reading) in medians.iter_mut().enumerate() {
+        let values = samples.iter().map(|sample| sample[place].value);
+        reading.value = median(values.collect());
+    }
+    medians
+}
+
+/// All loads but the long one.
+///
+/// # Errors
+/// [`Flawed`] where something is missing.
+pub(super) async fn all(scene: &Scene, way: &mut Way, duration: Duration) -> Result<Vec<Reading>> {
+    let mut findings = Findings::default();
+    for load in Load::all() {
+        findings.add(load, scene, way, duration).await;
+    }
+    let failed = findings.failed as f64;
+    findings
+        .readings
+        .push(Reading::new(ERRORS, Unit::Count, failed));
+    match disturbed(scene, way).await {
+        Ok(disturbed) => findings.readings.push(disturbed),
+        Err(error) => findings.missing.push(format!("{DISTURBED}: {error:#}")),
+    }
+    findings.end()
+}
+
+async fn disturbed(scene: &Scene, way: &mut Way) -> Result<Reading> {
+    way.renew(scene).await?;
+    let resets = Resets {
+        count: RESETS,
+        echo: way.to(ECHO),
+        reset: way.to(RESET),
+        short: way.to(SHORT[0]),
+    };
+    let (disturbed, why) = resets.measure(&way.from)?;
+    Ok(counted(DISTURBED, disturbed, why.as_deref()))
+}
+
+/// Says what went wrong, since the table only has how often.
+fn counted(what: &'static str, failed: u64, why: Option<&str>) -> Reading {
+    if failed > 0 {
+        eprintln!("{what}: {failed}; {}", why.unwrap_or_default());
+    }
+    Reading::new(what, Unit::Count, failed as f64)
+}
+
+/// Many short connections, after some that are not counted.
+///
+/// # Errors
+/// Where pmz or the agent has ended.
+pub(super) fn many(way: &Way) -> Result<Vec<Reading>> {
+    let (count, at_a_time) = MANY;
+    let short = SHORT.map(|port| way.to(port));
+    // Pools grow to what they need.
+    load::connects(&way.from, &short, at_a_time, Until::Made(count / 10))?;
+    let before = (way.client.resident()?, way.agent.resident()?);
+    let connects = load::connects(&way.from, &short, at_a_time, Until::Made(count))?;
+    let after = (way.client.resident()?, way.agent.resident()?);
+    let tenths = connects.tenths().context("too few connections")?;
+    // What gets slower and what is disturbed once look the same by the first and the last alone.
+    eprintln!(
+        "{MANY_RATE}, /s of each tenth: {}",
+        tenths.map(|rate| format!("{rate:.0}")).join(", ")
+    );
+    Ok(vec![
+        Reading::new(MANY_RATE, Unit::PerSecond, connects.per_second()),
+        Reading::new(MANY_LAST, Unit::Share, tenths[9] / tenths[0]),
+        Reading::new(CLIENT_GROWTH, Unit::Bytes, after.0 - before.0),
+        Reading::new(AGENT_GROWTH, Unit::Bytes, after.1 - before.1),
+        counted(MANY_ERRORS, connects.failed, connects.why.as_deref()),
+    ])
+}
