@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::distance::{Distance, RoundTrips};
+
 /// A probe of a path that works is sent this often.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// While an answer is overdue, or a path is new, probes follow each other this fast.
@@ -112,7 +114,7 @@ struct State {
     tries: u32,
     next_probe: Instant,
     last_answer: Option<Instant>,
-    rtt: Option<Duration>,
+    round_trips: RoundTrips,
 }
 
 impl State {
@@ -174,7 +176,7 @@ impl Choice {
             tries: 0,
             next_probe: now,
             last_answer: None,
-            rtt: None,
+            round_trips: RoundTrips::default(),
         });
     }
 
@@ -191,12 +193,23 @@ impl Choice {
             state.next_probe = now;
             state.outstanding.clear();
             state.waiting_since = None;
+            state.round_trips.forget();
         }
     }
 
     /// The carrier in use.
     pub fn active(&self) -> Option<Carrier> {
         self.active
+    }
+
+    /// How far away the agent is for packets that go by UDP, whose losses are the applications' own TCP's to meet. Streams
+    /// lose nothing: by them it is never far.
+    pub fn distance(&self) -> Distance {
+        let Some(Carrier::Udp(to)) = self.active else {
+            return Distance::Near;
+        };
+        let path = self.paths.iter().find(|p| p.path == Path::Udp(to));
+        path.map(|p| p.round_trips.distance()).unwrap_or_default()
     }
 
     /// All paths that are known.
@@ -247,7 +260,7 @@ impl Choice {
         let (_, sent) = state.outstanding[at];
         state.outstanding.clear();
         state.waiting_since = None;
-        state.rtt = Some(now.saturating_duration_since(sent));
+        state.round_trips.add(now.saturating_duration_since(sent));
         state.last_answer = Some(now);
         state.tries = 0;
         state.next_probe = now + INTERVAL;
@@ -284,7 +297,13 @@ impl Choice {
             .filter(|p| p.alive(now))
             .filter(|p| p.path.is_stream() || !streams || p.overdue(now) < YIELD_AFTER)
             // UDP first; of several, the one in use, then the nearest.
-            .min_by_key(|p| (p.path.is_stream(), active != Some(p.path.into()), p.rtt));
+            .min_by_key(|p| {
+                (
+                    p.path.is_stream(),
+                    active != Some(p.path.into()),
+                    p.round_trips.last(),
+                )
+            });
         let Some(best) = best.map(|p| Carrier::from(p.path)) else {
             // A session that never had a carrier is not lost yet: it has its time, too.
             let lost = self.active.take().is_some() && !self.dead;
@@ -312,7 +331,7 @@ impl Choice {
             .map(|p| PathReport {
                 path: p.path,
                 alive: p.alive(now),
-                rtt_us: p.rtt.map(|rtt| rtt.as_micros() as u64),
+                rtt_us: p.round_trips.last().map(|rtt| rtt.as_micros() as u64),
             })
             .collect()
     }
@@ -414,6 +433,21 @@ mod tests {
         let (mut choice, mut now) = both(Transport::Stream);
         let events = run(&mut choice, &mut now, 20.0, |_| true);
         assert_eq!(events, [Event::Switched(Carrier::Stream)]);
+    }
+
+    #[test]
+    fn the_agent_is_far_while_packets_take_a_long_way_by_udp() {
+        let (mut choice, mut now) = both(Transport::Auto);
+        run(&mut choice, &mut now, 20.0, |p| p == Path::Stream(0));
+        assert_eq!(choice.distance(), Distance::Near, "by streams");
+        run(&mut choice, &mut now, 30.0, |_| true);
+        assert_eq!(choice.active(), Some(UDP.into()));
+        assert_eq!(choice.distance(), Distance::Far);
+        run(&mut choice, &mut now, 30.0, |p| p == Path::Stream(0));
+        assert_eq!(choice.active(), Some(Carrier::Stream));
+        assert_eq!(choice.distance(), Distance::Near, "by streams again");
+        run(&mut choice, &mut now, 20.0, |_| false);
+        assert_eq!(choice.distance(), Distance::Near, "by nothing");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod choice;
 mod codel;
+pub mod distance;
 pub mod frame;
 pub mod queue;
 pub mod stream;
