@@ -208,6 +208,23 @@ impl HelperClient {
         .await
     }
 
+    /// See [`Request::SetRouteCongestion`]. Gives what the routes have now.
+    ///
+    /// # Errors
+    /// See [`HelperError`].
+    pub async fn set_route_congestion(
+        &self,
+        algorithm: Option<&str>,
+    ) -> Result<Option<String>, HelperError> {
+        let request = Request::SetRouteCongestion {
+            algorithm: algorithm.map(str::to_owned),
+        };
+        match self.call(request, None).await? {
+            (Reply::RouteCongestion { algorithm }, _) => Ok(algorithm),
+            _ => Err(HelperError::Confused),
+        }
+    }
+
     /// Sockets on port 53 of one of the tunnel's addresses, both non-blocking.
     ///
     /// # Errors

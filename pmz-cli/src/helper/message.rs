@@ -84,6 +84,12 @@ pub enum Request {
         /// Which.
         prefixes: Vec<IpNet>,
     },
+    /// Has TCP connections that are opened through the TUN use a congestion control, by its routes; `None`: the machine's own.
+    /// Connections that are open stay as they are.
+    SetRouteCongestion {
+        /// `bbr` or `cubic`.
+        algorithm: Option<String>,
+    },
     /// Binds port 53 of one of the TUN's addresses; a UDP socket and a listening TCP socket come back.
     BindDns {
         /// One of the TUN's addresses.
@@ -154,6 +160,11 @@ pub enum Reply {
     Plan {
         /// What.
         plan: Plan,
+    },
+    /// What the routes have now.
+    RouteCongestion {
+        /// `None` where none was asked for, or the kernel does not have it.
+        algorithm: Option<String>,
     },
     /// What resolv.conf said before pmz.
     ResolvConf {

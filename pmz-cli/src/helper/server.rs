@@ -219,6 +219,12 @@ impl Helper {
                 tunnel.remove_routes(netlink, &prefixes).await?;
                 Ok(Reply::Done.into())
             }
+            Request::SetRouteCongestion { algorithm } => {
+                algorithm.as_deref().map_or(Ok(()), validate::congestion)?;
+                let (tunnel, netlink) = self.tunnel()?;
+                let algorithm = tunnel.set_congestion(netlink, algorithm).await?;
+                Ok(Reply::RouteCongestion { algorithm }.into())
+            }
             Request::BindDns { address } => {
                 let descriptors = self.tunnel()?.0.bind_dns(address)?.into();
                 Ok(Parcel {

@@ -82,6 +82,12 @@ pub(super) fn set_congestion(socket: OwnedFd, algorithm: &str) -> Result<(), Ref
         })
 }
 
+/// Whether the kernel has a congestion control, or can load it.
+pub(super) fn has_congestion(algorithm: &str) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP));
+    socket.is_ok_and(|socket| socket.set_tcp_congestion(algorithm.as_bytes()).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

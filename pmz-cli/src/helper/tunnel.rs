@@ -13,9 +13,19 @@ use pmz_net::route::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::message::{Claim, Refusal};
+use super::sockets;
 
 const DNS_PORT: u16 = 53;
 const DNS_BACKLOG: i32 = 64;
+
+/// How a route comes to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    /// Where there is none.
+    Add,
+    /// In the place of the one that is there.
+    Replace,
+}
 
 /// The TUN. A copy of its descriptor stays here, so that the index means this very device for as long as
 /// requests can name it.
@@ -27,6 +37,8 @@ pub(super) struct Tunnel {
     offloads: Offloads,
     addresses: Vec<IpAddr>,
     routes: Vec<IpNet>,
+    /// What connections that are opened by the routes use, where it is not the machine's own.
+    congestion: Option<String>,
 }
 
 impl Tunnel {
@@ -54,6 +66,7 @@ impl Tunnel {
             offloads: tun.offloads,
             addresses,
             routes: Vec::new(),
+            congestion: None,
         })
     }
 
@@ -95,12 +108,10 @@ impl Tunnel {
                 .map_err(route_error)?;
         }
         let old = std::mem::replace(&mut self.addresses, addresses);
-        for prefix in &self.routes {
-            let was = source_for(&old, prefix);
-            let now = source_for(&self.addresses, prefix);
-            if was != now {
-                netlink
-                    .replace_route(self.index, *prefix, now)
+        for prefix in self.routes.clone() {
+            let was = source_for(&old, &prefix);
+            if was != source_for(&self.addresses, &prefix) {
+                self.lead(netlink, prefix, Put::Replace)
                     .await
                     .map_err(route_error)?;
             }
@@ -158,8 +169,7 @@ impl Tunnel {
         plan_routes(netlink, &wishes, user, Some(self.index)).await?;
         let before = self.routes.len();
         for prefix in new {
-            let source = source_for(&self.addresses, &prefix);
-            if let Err(error) = netlink.add_route(self.index, prefix, source).await {
+            if let Err(error) = self.lead(netlink, prefix, Put::Add).await {
                 let added = self.routes.split_off(before);
                 for prefix in added {
                     if let Err(error) = netlink.remove_route(self.index, prefix).await {
@@ -171,6 +181,68 @@ impl Tunnel {
             self.routes.push(prefix);
         }
         Ok(())
+    }
+
+    /// Gives what the routes have then: nothing where the kernel does not know it.
+    pub(super) async fn set_congestion(
+        &mut self,
+        netlink: &Netlink,
+        algorithm: Option<String>,
+    ) -> Result<Option<String>, Refusal> {
+        let algorithm = algorithm.filter(|algorithm| sockets::has_congestion(algorithm));
+        if algorithm != self.congestion {
+            // Somebody may have led a prefix elsewhere since: that is not for this to take back.
+            let ours = netlink.led_to(self.index).await.map_err(route_error)?;
+            let before = std::mem::replace(&mut self.congestion, algorithm);
+            let mut routes = self.routes.clone();
+            routes.retain(|prefix| ours.contains(prefix));
+            for prefix in routes {
+                if let Err(error) = self.lead(netlink, prefix, Put::Replace).await {
+                    self.congestion = before;
+                    return Err(route_error(error));
+                }
+            }
+        }
+        Ok(self.congestion.clone())
+    }
+
+    /// Puts a route there, without the congestion control where the kernel's routes can't have it.
+    async fn lead(&mut self, netlink: &Netlink, prefix: IpNet, put: Put) -> Result<(), RouteError> {
+        let congestion = self.congestion.as_deref();
+        let led = match self.put(netlink, prefix, put, congestion).await {
+            Err(error)
+                if congestion.is_some() && error.io().raw_os_error() == Some(libc::EINVAL) =>
+            {
+                self.put(netlink, prefix, put, None).await?;
+                tracing::info!(congestion, "this kernel's routes can't have it");
+                None
+            }
+            other => return other,
+        };
+        self.congestion = led;
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        netlink: &Netlink,
+        prefix: IpNet,
+        put: Put,
+        congestion: Option<&str>,
+    ) -> Result<(), RouteError> {
+        let source = source_for(&self.addresses, &prefix);
+        match put {
+            Put::Add => {
+                netlink
+                    .add_route(self.index, prefix, source, congestion)
+                    .await
+            }
+            Put::Replace => {
+                netlink
+                    .replace_route(self.index, prefix, source, congestion)
+                    .await
+            }
+        }
     }
 
     pub(super) async fn remove_routes(
@@ -268,7 +340,57 @@ fn route_error(error: RouteError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
+
+    #[test]
+    fn routes_stand_without_a_congestion_control_that_the_kernel_does_not_have() {
+        const TEST: &str =
+            "routes_stand_without_a_congestion_control_that_the_kernel_does_not_have";
+        if !nix::unistd::geteuid().is_root() {
+            let _ = writeln!(
+                io::stderr(),
+                "skipped: {TEST}: making namespaces needs root"
+            );
+            return;
+        }
+        let test = async {
+            let netlink = Netlink::open().unwrap();
+            let addresses = vec!["100.64.0.2".parse().unwrap()];
+            let mut tunnel = Tunnel::open(&netlink, "pmz0", 1340, addresses)
+                .await
+                .unwrap();
+            let none = Some("none-such".to_owned());
+            let has = tunnel.set_congestion(&netlink, none.clone()).await;
+            assert_eq!(has, Ok(None));
+            // As where the kernel has it, and its routes can't.
+            tunnel.congestion = none;
+            let prefixes: Vec<IpNet> = ["10.96.0.0/16", "10.244.0.0/16"]
+                .map(|prefix| prefix.parse().unwrap())
+                .into();
+            let added = tunnel.add_routes(&netlink, &prefixes, Claim::Free, 0);
+            assert_eq!(added.await, Ok(()));
+            assert_eq!(tunnel.congestion, None);
+            let led = netlink.led_to(tunnel.index).await.unwrap();
+            assert!(
+                prefixes.iter().all(|prefix| led.contains(prefix)),
+                "{led:?}"
+            );
+        };
+        let thread = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(test);
+        });
+        thread.join().unwrap();
+    }
 
     #[test]
     fn a_route_takes_the_tunnels_address_of_its_own_family() {

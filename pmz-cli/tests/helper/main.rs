@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod capture;
+mod congestion;
 mod guard;
 
 use std::fs;
@@ -399,11 +400,11 @@ fn a_prefix_that_goes_elsewhere_is_not_taken() {
     in_netns("conflict", || async {
         let netlink = Netlink::open().unwrap();
         netlink
-            .add_route(1, "10.0.0.0/8".parse().unwrap(), None)
+            .add_route(1, "10.0.0.0/8".parse().unwrap(), None, None)
             .await
             .unwrap();
         netlink
-            .add_route(1, "10.97.0.0/16".parse().unwrap(), None)
+            .add_route(1, "10.97.0.0/16".parse().unwrap(), None, None)
             .await
             .unwrap();
         let bench = bench();

@@ -77,7 +77,7 @@ fn of_routes_that_can_not_all_be_added_none_stays() {
         let netlink = Netlink::open().unwrap();
         let twin: IpNet = "10.98.0.0/16".parse().unwrap();
         netlink
-            .add_route(bench.tun.index, twin, None)
+            .add_route(bench.tun.index, twin, None, None)
             .await
             .unwrap();
         let before = dump();

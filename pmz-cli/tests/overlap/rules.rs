@@ -195,7 +195,10 @@ fn rules_are_judged_as_the_kernel_follows_them() {
                 let said = bench.is_refused(&preferred).await;
                 let netlink = Netlink::open().unwrap();
                 let net = SERVICES.parse().unwrap();
-                netlink.add_route(bench.tun.index, net, None).await.unwrap();
+                netlink
+                    .add_route(bench.tun.index, net, None, None)
+                    .await
+                    .unwrap();
                 said
             };
             let lines = case.lines;

@@ -11,7 +11,9 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteMessage, RouteMetric, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -154,16 +156,20 @@ impl Netlink {
 
     /// Adds a route to the main table. It goes when the link goes.
     ///
+    /// TCP connections that are opened by it have its congestion control, where one is named: in place of the machine's, and
+    /// of what a program has set before connecting (tcp_ca_dst_init). What is set later holds.
+    ///
     /// # Errors
-    /// `AlreadyExists` where the table holds the same prefix; else when the link is gone or not up, or the
-    /// right is missing.
+    /// `AlreadyExists` where the table holds the same prefix; `EINVAL` where the kernel does not have the congestion
+    /// control; else when the link is gone or not up, or the right is missing.
     pub async fn add_route(
         &self,
         index: u32,
         prefix: IpNet,
         prefsrc: Option<IpAddr>,
+        congestion: Option<&str>,
     ) -> Result<(), RouteError> {
-        let route = route_through(index, prefix, prefsrc)?;
+        let route = route_through(index, prefix, prefsrc, congestion)?;
         within(
             format!("add route {prefix}"),
             self.handle.route().add(route).execute(),
@@ -176,7 +182,7 @@ impl Netlink {
     /// # Errors
     /// When the link is gone or not up, the machine has no such family, or the right is missing.
     pub async fn add_local(&self, index: u32, prefix: IpNet) -> Result<(), RouteError> {
-        let mut route = route_through(index, prefix, None)?;
+        let mut route = route_through(index, prefix, None, None)?;
         route.header.kind = RouteType::Local;
         route.header.table = libc::RT_TABLE_LOCAL;
         route.header.scope = RouteScope::Host;
@@ -188,17 +194,18 @@ impl Netlink {
     }
 
     /// As [`Netlink::add_route`], but takes the place of the route for the same prefix, whosever it is, in
-    /// one step.
+    /// one step. Connections go on as they are.
     ///
     /// # Errors
-    /// When the link is gone or not up, or the right is missing.
+    /// As [`Netlink::add_route`], but for `AlreadyExists`.
     pub async fn replace_route(
         &self,
         index: u32,
         prefix: IpNet,
         prefsrc: Option<IpAddr>,
+        congestion: Option<&str>,
     ) -> Result<(), RouteError> {
-        let route = route_through(index, prefix, prefsrc)?;
+        let route = route_through(index, prefix, prefsrc, congestion)?;
         let request = self.handle.route().add(route).replace();
         within(format!("replace route {prefix}"), request.execute()).await
     }
@@ -249,6 +256,7 @@ fn route_through(
     index: u32,
     prefix: IpNet,
     prefsrc: Option<IpAddr>,
+    congestion: Option<&str>,
 ) -> Result<RouteMessage, RouteError> {
     let invalid = |_| RouteError {
         what: format!("route {prefix}"),
@@ -265,7 +273,12 @@ fn route_through(
     if let Some(source) = prefsrc {
         route = route.pref_source(source).map_err(invalid)?;
     }
-    Ok(route.build())
+    let mut route = route.build();
+    if let Some(algorithm) = congestion {
+        let metrics = vec![RouteMetric::CcAlgo(algorithm.to_owned())];
+        route.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    Ok(route)
 }
 
 pub(super) async fn within<T>(

@@ -16,7 +16,7 @@ use super::netlink::{Netlink, RouteError, within};
 use super::plan::Subject;
 use super::prefix::overlap;
 use super::survey::{ExistingRoute, Lookup, RouteKind, Survey};
-use super::tables::LOCAL;
+use super::tables::{LOCAL, MAIN};
 
 /// Routes that may concern what a survey is about; so many are none that a person has made.
 const MAX_CONCERNED: usize = 1 << 16;
@@ -70,6 +70,16 @@ impl Netlink {
         let links = self.links().await?;
         let leads = |r: &ExistingRoute| r.kind == RouteKind::Unicast && r.table != LOCAL;
         self.read_routes(&links, leads).await
+    }
+
+    /// The prefixes that routes of the main table lead to a link.
+    ///
+    /// # Errors
+    /// As [`Netlink::routes`].
+    pub async fn led_to(&self, index: u32) -> Result<Vec<IpNet>, RouteError> {
+        let leads = |r: &ExistingRoute| r.table == MAIN && r.index == Some(index);
+        let routes = self.read_routes(&Links::new(), leads).await?;
+        Ok(routes.into_iter().map(|route| route.prefix).collect())
     }
 
     async fn read_routes(

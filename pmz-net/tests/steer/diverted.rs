@@ -61,7 +61,10 @@ fn vpn(machine: &Side) -> OpenTun {
         }
         for prefix in PREFIXES {
             let prefix = prefix.parse().unwrap();
-            netlink.add_route(tun.index, prefix, None).await.unwrap();
+            netlink
+                .add_route(tun.index, prefix, None, None)
+                .await
+                .unwrap();
         }
         tun
     })
@@ -348,7 +351,7 @@ fn a_routed_flow_and_a_diverted_one_are_not_mixed_up_either() {
                 let index = if_nametoindex(DEVICE).unwrap();
                 let prefix = routed.parse().unwrap();
                 if into {
-                    netlink.add_route(index, prefix, None).await.unwrap();
+                    netlink.add_route(index, prefix, None, None).await.unwrap();
                 } else {
                     netlink.remove_route(index, prefix).await.unwrap();
                 }

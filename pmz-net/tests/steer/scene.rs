@@ -43,7 +43,7 @@ impl Side {
             }
             for route in routes {
                 let to = route.parse().unwrap();
-                netlink.add_route(tun.index, to, None).await.unwrap();
+                netlink.add_route(tun.index, to, None, None).await.unwrap();
             }
         });
         Self {

@@ -96,7 +96,9 @@ async fn device(world: &World, key: &StaticSecret, welcome: &Welcome) -> Result<
     for prefix in prefixes {
         let own = |a: &&std::net::IpAddr| a.is_ipv4() == prefix.addr().is_ipv4();
         let source = welcome.addresses.iter().find(own);
-        netlink.add_route(index, prefix, source.copied()).await?;
+        netlink
+            .add_route(index, prefix, source.copied(), None)
+            .await?;
     }
     Ok(device)
 }
