@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
 use super::choices::{CarrierChoice, EbpfChoice};
+use super::congestion;
 use super::connect_error::ConnectError;
 use super::connect_failure::{CARRIER_WITHIN, ended, no_carrier, open_failure};
 use super::dial::{ClusterDial, HelperTuner};
@@ -242,6 +243,9 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         );
         followers.push(AbortOnDropHandle::new(tokio::spawn(guarding)));
     }
+    let congestion = congestion::Shown::default();
+    let leads = congestion::run(helper.clone(), progress.clone(), congestion.clone());
+    followers.push(AbortOnDropHandle::new(tokio::spawn(leads)));
     if let Some(steering) = steering.clone() {
         let follows = async move { steering.run().await };
         followers.push(AbortOnDropHandle::new(tokio::spawn(follows)));
@@ -262,6 +266,7 @@ async fn begin(context: &ConnectContext) -> Result<Running, ConnectError> {
         steering,
         steering_status,
         guard,
+        congestion,
         _followers: followers,
         server: cluster.server().to_owned(),
         context: cluster.context().to_owned(),

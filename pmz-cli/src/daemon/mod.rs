@@ -3,6 +3,7 @@
 mod attachment;
 mod board;
 mod choices;
+mod congestion;
 mod connect_error;
 mod connect_failure;
 mod connector;

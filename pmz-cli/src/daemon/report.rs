@@ -35,6 +35,7 @@ pub(super) fn filler(
     let progress = running.progress.clone();
     let steering = running.steering_status.clone();
     let guard = running.guard.clone();
+    let congestion = running.congestion.clone();
     let (device, attachment, server, context, namespace) = (
         running.device.clone(),
         running.attachment.clone(),
@@ -70,6 +71,7 @@ pub(super) fn filler(
         let state = carriers.lock().clone();
         status.carrier = carrier(&state, wanted);
         status.rtt_ms = rtt(&state);
+        status.congestion.clone_from(&congestion.lock());
         if let Some(peer) = link.peer() {
             let stats = peer.stats();
             status.bytes = Traffic {

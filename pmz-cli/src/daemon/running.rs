@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pmz_net::carrier::distance::Distance;
 use pmz_net::catalog::SharedMirror;
 use pmz_net::session::Welcome;
 use tokio::sync::watch;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attachment::Attachment;
+use super::congestion;
 use super::guarding;
 use super::outside::OutsideName;
 use super::status::SteeringStatus;
@@ -24,6 +26,8 @@ pub(super) struct Progress {
     pub(super) welcome: Option<Arc<Welcome>>,
     /// A carrier has proven itself in the present session.
     pub(super) carried: bool,
+    /// How far away the agent is, as packets go.
+    pub(super) distance: Distance,
     /// Why the control connection is gone, while it is.
     pub(super) control_down: Option<String>,
 }
@@ -45,7 +49,9 @@ pub(super) struct Running {
     pub(super) steering_status: SteeringStatus,
     /// What the guard's task shows.
     pub(super) guard: guarding::Shown,
-    /// Keep the eBPF programs up to date.
+    /// What connections use, as the task that decides it shows.
+    pub(super) congestion: congestion::Shown,
+    /// Keep what hangs on the TUN up to date.
     pub(super) _followers: Vec<AbortOnDropHandle<()>>,
     pub(super) server: String,
     pub(super) context: String,
@@ -80,6 +86,7 @@ pub(super) fn reporter(
                 progress.carried = true;
                 mirror.mark_fresh();
             }
+            Change::Distance(distance) => progress.distance = distance,
             Change::Networks(networks) => {
                 if let Some(welcome) = &mut progress.welcome {
                     Arc::make_mut(welcome).networks = networks;

@@ -168,6 +168,9 @@ pub struct Status {
     /// Round trip through the tunnel, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+    /// What new TCP connections into the tunnel use, where pmz has chosen it: `bbr` while UDP takes a long way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<String>,
     /// The TUN's MTU, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,

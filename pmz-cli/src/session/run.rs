@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transport};
+use pmz_net::carrier::distance::Distance;
 use pmz_net::catalog::SharedMirror;
 use pmz_net::engine::probe::{Answer, Probe};
 use pmz_net::engine::{Paths, Via};
@@ -50,6 +51,8 @@ pub enum Change {
     Opened(Box<Welcome>),
     /// Packets go by this carrier, proven end to end.
     Carrier(Carrier),
+    /// The agent is so far away, as packets go.
+    Distance(Distance),
     /// The cluster's networks have changed.
     Networks(Networks),
     /// No carrier answers any more.
@@ -88,6 +91,8 @@ pub struct Session {
     abort_connections: AbortConnections,
     state: Arc<Mutex<CarrierState>>,
     choice: Choice,
+    /// As it was reported.
+    distance: Distance,
     candidates: HashSet<SocketAddr>,
     /// The candidates as the agent told them last.
     told: Vec<SocketAddr>,
@@ -134,6 +139,7 @@ impl Session {
             abort_connections,
             state: Arc::default(),
             choice,
+            distance: Distance::default(),
             candidates: HashSet::new(),
             told: Vec::new(),
             inside: Vec::new(),
@@ -345,6 +351,11 @@ impl Session {
         let now = Instant::now();
         while let Some(event) = self.choice.handle_timeout(now) {
             Self::apply(&self.link, &self.report, &self.state, event);
+        }
+        let distance = self.choice.distance();
+        if distance != self.distance {
+            self.distance = distance;
+            (self.report)(Change::Distance(distance));
         }
         let Some(peer) = self.link.peer() else { return };
         let due = !peer.has_session()

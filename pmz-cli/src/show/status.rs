@@ -41,7 +41,10 @@ pub fn text(status: &Status, style: Style) -> String {
         rows.push(("Carrier", format!("{kind} {}{why}", carrier.endpoint)));
     }
     if let Some(rtt) = status.rtt_ms {
-        rows.push(("Round trip", format!("{rtt:.1} ms")));
+        let used = status.congestion.as_ref();
+        let used = used.map(|it| format!(" (new TCP connections use {it})"));
+        let used = used.unwrap_or_default();
+        rows.push(("Round trip", format!("{rtt:.1} ms{used}")));
     }
     if let Some(device) = &status.device {
         let mtu = status
@@ -236,7 +239,8 @@ mod tests {
                 endpoint: "192.0.2.7:51820".to_owned(),
                 why: "fastest of 2".to_owned(),
             }),
-            rtt_ms: Some(0.84),
+            rtt_ms: Some(40.24),
+            congestion: Some("bbr".to_owned()),
             mtu: Some(1280),
             device: Some("pmz0".to_owned()),
             bytes: Traffic {
@@ -277,7 +281,7 @@ mod tests {
             "Context     dev (https://192.0.2.1:6443)\n",
             "Agent       pmz/agent-0, version 0.1.0\n",
             "Carrier     UDP to 192.0.2.7:51820 (fastest of 2)\n",
-            "Round trip  0.8 ms\n",
+            "Round trip  40.2 ms (new TCP connections use bbr)\n",
             "Device      pmz0, MTU 1280\n",
             "Networks    services by ServiceCIDR objects; pods guessed from the pods seen\n",
             "Names       14 services below cluster.local (those in shop also by name alone) and 2 domains of yours, by resolv.conf (eBPF: no permission)
@@ -295,6 +299,7 @@ mod tests {
         let json = serde_json::to_value(connected()).unwrap();
         assert_eq!(json["state"], "connected");
         assert_eq!(json["carrier"]["kind"], "udp");
+        assert_eq!(json["congestion"], "bbr");
         assert_eq!(json["agent"]["pod"], "agent-0");
         assert_eq!(json["bytes"]["received"], 12_345_678);
         assert_eq!(json["drops"]["wrong-source"], 3);

@@ -2,6 +2,7 @@
 
 mod away;
 mod carriers;
+mod congestion;
 mod containers;
 mod deaths;
 mod diverting;
