@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use pmz_cli::playground::netns::NetNs;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::lab::Congestion;
 use crate::reading::{Reading, Unit};
@@ -46,7 +46,9 @@ pub(crate) struct Course<'a> {
     pub(crate) at: IpAddr,
     /// What the client has for it.
     pub(crate) dialled: IpAddr,
-    /// Of the sockets at both ends, which are told: as its default a namespace may only have what the machine allows everyone.
+    /// Of the sockets at both ends. They are told before they connect, since as its default a namespace may only have what the
+    /// machine allows everyone. It stands for that default: what the route to the other end has takes the place of both alike
+    /// (tcp_ca_dst_init), and only what is told later would hold against it.
     pub(crate) congestion: Congestion,
     /// Of each flow, as far as it is counted.
     pub(crate) duration: Duration,
@@ -79,9 +81,13 @@ impl Course<'_> {
 
     fn connect(&self, listener: SocketAddr) -> Result<TcpStream> {
         let to = SocketAddr::new(self.dialled, listener.port());
-        let stream = self.from.run(|| TcpStream::connect_timeout(&to, TIMEOUT))?;
-        let stream = stream.with_context(|| format!("connect to {to}"))?;
-        SockRef::from(&stream).set_tcp_congestion(self.congestion.name().as_bytes())?;
+        let socket = self.from.run(|| -> Result<Socket> {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.set_tcp_congestion(self.congestion.name().as_bytes())?;
+            socket.connect_timeout(&to.into(), TIMEOUT)?;
+            Ok(socket)
+        })?;
+        let stream: TcpStream = socket.with_context(|| format!("connect to {to}"))?.into();
         set_timeouts(&stream)?;
         Ok(stream)
     }

@@ -108,7 +108,10 @@ impl Row {
     fn description(self) -> String {
         let way = match self.way {
             Over::Tcp(congestion) => format!("TCP alone, {congestion}"),
-            Over::Udp => "`pmz up` by UDP, the agent's NAT, a server in a pod".into(),
+            Over::Udp => format!(
+                "`pmz up` by UDP, applications on what its routes have up, the agent's NAT on {} down, a server in a pod",
+                Congestion::Bbr
+            ),
             Over::Stream(node) => format!(
                 "`pmz up` by streams, {ASKED} up, {node} down, the agent's NAT, a server in a pod"
             ),

@@ -28,7 +28,7 @@ pub(crate) struct Ends<'a> {
     /// The address that is connected to.
     pub(crate) at: IpAddr,
     pub(crate) way: Way,
-    /// Of the client's sockets.
+    /// Of the client's sockets, which are told before they connect: see [`Course::congestion`](crate::load::Course).
     pub(crate) client: Congestion,
     /// Of the listener's sockets.
     pub(crate) server: Congestion,
