@@ -14,6 +14,7 @@ use tokio::task::block_in_place;
 
 use crate::agent::{self, Setting};
 use crate::bare::Carrier;
+use crate::chart::Chart;
 use crate::goal::Goal;
 use crate::lab::{self, API_SERVER, APPLICATIONS, ASKED, Congestion, Lab};
 use crate::load::Course;
@@ -225,6 +226,23 @@ impl Section for Link {
 
     fn goals(&self) -> Vec<Goal> {
         goals::all()
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let row = |over| Row::new(over, Loss::Tenth).name();
+        let [up, down] = load::ONE;
+        vec![Chart {
+            file: "lossy-link",
+            title: "One TCP flow over 40 ms and 200 Mbit/s, one packet in a thousand lost",
+            note: "An emulated link; applications, the API server and the node are on cubic.",
+            groups: vec![("up", up), ("down", down)],
+            bars: vec![
+                ("pmz by UDP", row(UDP)),
+                ("pmz by streams", row(STREAM)),
+                ("TCP alone", row(PLAIN)),
+            ],
+            aside: None,
+        }]
     }
 
     async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>> {
