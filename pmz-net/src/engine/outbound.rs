@@ -187,10 +187,8 @@ impl Engine {
                         None => count(&self.counters.unreadable),
                     };
                 }
-                match QueuedFrame::gather(head, payload, &self.pool) {
-                    Some(frame) => stream.push(Instant::now(), flow_hash, frame),
-                    None => count(&self.counters.no_buffer),
-                }
+                let frame = QueuedFrame::gather(head, payload, &self.pool);
+                self.queue(Instant::now(), &stream, flow_hash, frame);
             }
             Direction::None => count(&self.counters.no_carrier),
         }
@@ -245,15 +243,26 @@ impl Engine {
             return count(&self.counters.no_carrier);
         };
         if peer.attached.super_packets() {
-            match frame.queued(&self.pool) {
-                Some(frame) => stream.push(Instant::now(), flow_hash, frame),
-                None => count(&self.counters.no_buffer),
-            }
-            return;
+            let frame = frame.queued(&self.pool);
+            return self.queue(Instant::now(), &stream, flow_hash, frame);
         }
         match Segmenter::new(&frame, peer.attached.mtu()) {
             Some(segments) => self.queue_segments(outbound, &stream, flow_hash, segments),
             None => count(&self.counters.unreadable),
+        }
+    }
+
+    /// Has a frame wait, where there was a buffer for it.
+    fn queue(
+        &self,
+        now: Instant,
+        stream: &StreamQueue,
+        flow_hash: u32,
+        frame: Option<QueuedFrame>,
+    ) {
+        match frame {
+            Some(frame) => stream.push(now, flow_hash, frame),
+            None => count(&self.counters.no_buffer),
         }
     }
 
@@ -270,10 +279,8 @@ impl Engine {
         while let Some(len) = segments.next_into(&mut outbound.segment[VNET_HDR_LEN..]) {
             outbound.segment[..VNET_HDR_LEN].fill(0);
             let frame = &outbound.segment[..VNET_HDR_LEN + len];
-            match QueuedFrame::copy_of(frame, &self.pool) {
-                Some(frame) => stream.push(now, flow_hash, frame),
-                None => count(&self.counters.no_buffer),
-            }
+            let frame = QueuedFrame::copy_of(frame, &self.pool);
+            self.queue(now, stream, flow_hash, frame);
         }
     }
 }

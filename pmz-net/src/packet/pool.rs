@@ -92,7 +92,7 @@ pub struct PooledFrame {
 }
 
 impl PooledFrame {
-    /// The whole buffer, [`MAX_FRAME`] bytes, to write into. What stands in it is left from earlier.
+    /// Room for the longest frame, [`MAX_FRAME`] bytes, to write into. What stands in it is left from earlier.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.buffer[..MAX_FRAME]
     }
