@@ -55,7 +55,7 @@ const UDP: Over = Over::Udp;
 const STREAM: Over = Over::Stream(API_SERVER);
 const LOSSES: [Loss; 3] = [Loss::None, Loss::Tenth, Loss::One];
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     Row::new(PLAIN, Loss::None),
     Row::new(UDP, Loss::None),
     Row::new(STREAM, Loss::None),
@@ -65,6 +65,8 @@ const ROWS: [Row; 11] = [
     Row::new(PLAIN, Loss::One),
     Row::new(UDP, Loss::One),
     Row::new(STREAM, Loss::One),
+    // What UDP's fairness is beside: the kernel's own.
+    Row::new(Over::Tcp(Congestion::Bbr), Loss::None),
     Row::new(Over::Tcp(Congestion::Bbr), Loss::One),
     Row::new(Over::Stream(Congestion::Bbr), Loss::One),
 ];
