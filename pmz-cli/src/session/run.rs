@@ -1,6 +1,8 @@
 //! The session's loop: what comes from the control connection, the streams, the probes and the clock is
 //! brought together here.
 
+mod load;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use parking_lot::Mutex;
+use pmz_net::carrier::breadth::Breadth;
 use pmz_net::carrier::choice::{Carrier, Choice, Event, Path, PathReport, Transport};
 use pmz_net::carrier::distance::Distance;
 use pmz_net::catalog::SharedMirror;
@@ -23,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::capabilities;
 use super::keeper::{ControlEvent, Keeper};
-use super::streams::{StreamEvent, Streams};
+use super::streams::{Common, StreamEvent, Streams};
 use super::{Dial, Dialed, Link};
 
 /// While no WireGuard session stands, a handshake is begun this often.
@@ -34,7 +37,7 @@ const HANDSHAKE_RETRY: Duration = Duration::from_millis(500);
 pub struct SessionOptions {
     /// Which carriers may be used.
     pub transport: Transport,
-    /// Stream connections.
+    /// Stream connections at rest; where many flows come from far away, there are more.
     pub streams: u16,
     /// Pods' prefixes lead into the tunnel, beside the services'.
     pub pods: bool,
@@ -99,6 +102,7 @@ pub struct Session {
     /// What leads into the tunnel: an address in there can't carry it.
     inside: Vec<IpNet>,
     streams: Option<Streams>,
+    breadth: Breadth,
     stream_events: mpsc::Receiver<StreamEvent>,
     token: String,
     last_handshake: Option<Instant>,
@@ -128,7 +132,9 @@ impl Session {
         report: Reporter,
         abort_connections: AbortConnections,
     ) -> Self {
-        let choice = Choice::new(options.transport, rand::rng().next_u64(), Instant::now());
+        let now = Instant::now();
+        let choice = Choice::new(options.transport, rand::rng().next_u64(), now);
+        let breadth = Breadth::new(options.streams, now);
         Self {
             dial,
             link,
@@ -144,6 +150,7 @@ impl Session {
             told: Vec::new(),
             inside: Vec::new(),
             streams: None,
+            breadth,
             stream_events: mpsc::channel(1).1,
             token: String::new(),
             last_handshake: None,
@@ -214,14 +221,16 @@ impl Session {
         // The streams of the session before end here.
         self.streams = None;
         if self.options.transport != Transport::Udp {
-            let (streams, events) = Streams::start(
-                &self.dial,
-                self.link.engine(),
-                &peer,
-                agent,
-                &welcome.token,
-                self.options.streams,
-            );
+            peer.attached.send_on(self.options.streams);
+            let (mut streams, events) = Streams::new(Common {
+                dial: self.dial.clone(),
+                engine: self.link.engine().clone(),
+                peer,
+                agent: agent.to_owned(),
+                token: welcome.token.clone(),
+            });
+            self.breadth = Breadth::new(self.options.streams, now);
+            streams.keep(self.breadth.count());
             self.streams = Some(streams);
             self.stream_events = events;
         }
@@ -305,7 +314,10 @@ impl Session {
 
     fn handle_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
+        let count = self.streams.as_ref().map_or(0, Streams::count);
         let event = match event {
+            // It was given up meanwhile.
+            StreamEvent::Open(queue) if queue.index() >= count => None,
             StreamEvent::Open(queue) => {
                 self.choice.add(Path::Stream(queue.index()), now);
                 None
@@ -340,10 +352,13 @@ impl Session {
     }
 
     fn next_wake(&self) -> Instant {
-        let choice = self.choice.poll_timeout();
+        let mut wake = self.choice.poll_timeout();
+        if self.streams.is_some() {
+            wake = wake.min(self.breadth.poll_timeout());
+        }
         match (self.link.peer(), self.last_handshake) {
-            (Some(peer), Some(at)) if !peer.has_session() => choice.min(at + HANDSHAKE_RETRY),
-            _ => choice,
+            (Some(peer), Some(at)) if !peer.has_session() => wake.min(at + HANDSHAKE_RETRY),
+            _ => wake,
         }
     }
 
@@ -357,6 +372,7 @@ impl Session {
             self.distance = distance;
             (self.report)(Change::Distance(distance));
         }
+        self.look_at_load(now);
         let Some(peer) = self.link.peer() else { return };
         let due = !peer.has_session()
             && self

@@ -8,7 +8,7 @@ use pmz_net::engine::{Engine, Paths, stream};
 use pmz_net::session::RefusalReason;
 use pmz_net::tunnel::Peer;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Dial;
 use super::control::{OpenError, open_carrier};
@@ -31,66 +31,87 @@ pub(super) enum StreamEvent {
 
 /// All streams of one session. They end when this is dropped.
 pub(super) struct Streams {
-    _tasks: JoinSet<()>,
+    common: Common,
+    events: mpsc::Sender<StreamEvent>,
+    /// In the order of their numbers.
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// What all of them have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) peer: Arc<Peer<Paths>>,
+    /// The agent's name.
+    pub(super) agent: String,
+    /// The session's.
+    pub(super) token: String,
 }
 
 impl Streams {
-    /// Opens `count` streams to `agent` and keeps them open.
-    pub(super) fn start(
-        dial: &Arc<dyn Dial>,
-        engine: &Arc<Engine>,
-        peer: &Arc<Peer<Paths>>,
-        agent: &str,
-        token: &str,
-        count: u16,
-    ) -> (Self, mpsc::Receiver<StreamEvent>) {
+    /// None so far; what happens to them comes out of the receiver.
+    pub(super) fn new(common: Common) -> (Self, mpsc::Receiver<StreamEvent>) {
         let (events, receiver) = mpsc::channel(64);
-        let mut tasks = JoinSet::new();
-        for index in 0..count {
+        let streams = Self {
+            common,
+            events,
+            tasks: Vec::new(),
+        };
+        (streams, receiver)
+    }
+
+    /// What they have in common.
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Streams that are open, or dialled.
+    pub(super) fn count(&self) -> u16 {
+        self.tasks.len() as u16
+    }
+
+    /// Keeps so many open from now on, those with the lowest numbers; the others end.
+    pub(super) fn keep(&mut self, count: u16) {
+        self.tasks.truncate(count.into());
+        for index in self.count()..count {
             let keeper = Keeper {
-                dial: dial.clone(),
-                engine: engine.clone(),
-                peer: peer.clone(),
-                agent: agent.to_owned(),
-                token: token.to_owned(),
+                common: self.common.clone(),
                 index,
-                events: events.clone(),
+                events: self.events.clone(),
             };
-            tasks.spawn(async move { keeper.keep().await });
+            let task = tokio::spawn(keeper.keep());
+            self.tasks.push(AbortOnDropHandle::new(task));
         }
-        (Self { _tasks: tasks }, receiver)
     }
 }
 
 struct Keeper {
-    dial: Arc<dyn Dial>,
-    engine: Arc<Engine>,
-    peer: Arc<Peer<Paths>>,
-    agent: String,
-    token: String,
+    common: Common,
     index: u16,
     events: mpsc::Sender<StreamEvent>,
 }
 
 impl Keeper {
     async fn keep(self) {
+        let Common {
+            dial,
+            engine,
+            peer,
+            agent,
+            token,
+        } = &self.common;
         let mut pause = REDIAL.0;
         loop {
-            let cause = match open_carrier(&*self.dial, &self.agent, &self.token, self.index).await
-            {
+            let cause = match open_carrier(&**dial, agent, token, self.index).await {
                 Ok(io) => {
                     pause = REDIAL.0;
                     let queue = Arc::new(StreamQueue::new(self.index, STREAM_QUEUE));
-                    self.peer.attached.add_stream(queue.clone());
-                    if self
-                        .events
-                        .send(StreamEvent::Open(queue.clone()))
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                    match stream::run(&self.engine, &self.peer, queue, io).await {
+                    let open = StreamEvent::Open(queue.clone());
+                    // First it is the peer's, for as long as it runs, then the session hears of it.
+                    let run = stream::run(engine, peer, queue, io);
+                    let (result, _) = tokio::join!(run, self.events.send(open));
+                    match result {
                         Ok(()) => "closed by the other end".to_owned(),
                         Err(error) => error.to_string(),
                     }

@@ -212,6 +212,21 @@ impl Choice {
         path.map(|p| p.round_trips.distance()).unwrap_or_default()
     }
 
+    /// How far away the agent is by streams, while packets take them: they all lead the same way, so that it is near where
+    /// it is near by one.
+    pub fn streams_distance(&self) -> Distance {
+        let streams = self.paths.iter().filter(|p| p.path.is_stream());
+        let mut known = streams
+            .map(|p| &p.round_trips)
+            .filter(|trips| trips.is_known());
+        let any = known.clone().next().is_some();
+        let far = known.all(|trips| trips.distance() == Distance::Far);
+        match self.active {
+            Some(Carrier::Stream) if any && far => Distance::Far,
+            Some(Carrier::Stream | Carrier::Udp(_)) | None => Distance::Near,
+        }
+    }
+
     /// All paths that are known.
     pub fn paths(&self) -> impl Iterator<Item = Path> {
         self.paths.iter().map(|p| p.path)
@@ -448,6 +463,31 @@ mod tests {
         assert_eq!(choice.distance(), Distance::Near, "by streams again");
         run(&mut choice, &mut now, 20.0, |_| false);
         assert_eq!(choice.distance(), Distance::Near, "by nothing");
+    }
+
+    #[test]
+    fn streams_are_far_while_packets_take_them_and_none_of_them_was_quick() {
+        let (mut choice, mut now) = both(Transport::Auto);
+        assert_eq!(choice.streams_distance(), Distance::Near, "not known");
+        run(&mut choice, &mut now, 10.0, |p| p.is_stream());
+        assert_eq!(choice.streams_distance(), Distance::Far);
+        // A new one's first answer may be late: it says nothing.
+        choice.add(Path::Stream(1), now);
+        let probe = choice.poll_transmit(now).unwrap();
+        assert_eq!(probe.path, Path::Stream(1));
+        let at = now + Duration::from_millis(1);
+        choice.handle_answer(probe.path, probe.nonce, at);
+        assert_eq!(choice.streams_distance(), Distance::Far);
+        now += INTERVAL;
+        while let Some(probe) = choice.poll_transmit(now) {
+            let at = now + Duration::from_millis(1);
+            choice.handle_answer(probe.path, probe.nonce, at);
+        }
+        assert_eq!(choice.streams_distance(), Distance::Near, "by one of them");
+        choice.restart(now);
+        run(&mut choice, &mut now, 30.0, |_| true);
+        assert_eq!(choice.active(), Some(UDP.into()));
+        assert_eq!(choice.streams_distance(), Distance::Near, "by UDP");
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl RoundTrips {
     pub(super) fn distance(&self) -> Distance {
         self.distance
     }
+
+    /// Whether there were enough of them to tell.
+    pub(super) fn is_known(&self) -> bool {
+        self.recent.len() >= ENOUGH
+    }
 }
 
 #[cfg(test)]

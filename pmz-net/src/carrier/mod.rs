@@ -1,6 +1,7 @@
 //! How WireGuard messages travel: as UDP datagrams, or framed on byte streams behind a short fair queue;
-//! and the choice between them.
+//! the choice between them, and how many streams there are.
 
+pub mod breadth;
 pub mod choice;
 mod codel;
 pub mod distance;

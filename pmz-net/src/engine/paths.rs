@@ -49,6 +49,20 @@ pub struct Paths {
 struct State {
     direction: Direction,
     streams: Vec<Arc<StreamQueue>>,
+    /// Flows take those with lower numbers, if any.
+    sent_on: Option<u16>,
+}
+
+impl State {
+    /// Streams that flows may take.
+    fn sending(&self) -> &[Arc<StreamQueue>] {
+        let bound = self.sent_on.unwrap_or(u16::MAX);
+        // They are in the order of their numbers.
+        match self.streams.partition_point(|s| s.index() < bound) {
+            0 => &self.streams,
+            some => &self.streams[..some],
+        }
+    }
 }
 
 /// A peer's ways, for metrics and `status`.
@@ -129,10 +143,23 @@ impl Paths {
         self.state.read().streams.clone()
     }
 
-    /// The stream of a flow: the same one while the flow is active and the stream is open.
+    /// Flows from here take the first `count` streams only, while one of them is open: the others are there for what comes.
+    pub fn send_on(&self, count: u16) {
+        self.state.write().sent_on = Some(count);
+    }
+
+    /// Flows that sent something on streams within the last second.
+    pub fn stream_flows(&self) -> usize {
+        let spread = self.spread.lock();
+        spread
+            .as_ref()
+            .map_or(0, |spread| spread.active(coarse_ms() as u32))
+    }
+
+    /// The stream of a flow: the same one while the flow is active and the stream is open, unless a new one takes it.
     pub fn stream_for(&self, flow_hash: u32) -> Option<Arc<StreamQueue>> {
         let state = self.state.read();
-        let numbers = state.streams.iter().map(|s| s.index());
+        let numbers = state.sending().iter().map(|s| s.index());
         let mut spread = self.spread.lock();
         let spread = spread.get_or_insert_with(Spread::new);
         // The low bits of the coarse clock will do.
@@ -199,4 +226,35 @@ impl Paths {
 fn coarse_ms() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from);
     now.map_or(0, |now| now.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_take_no_stream_that_is_there_to_receive_unless_nothing_else_is_open() {
+        let paths = Paths::new(false, true, 1280, Vec::new());
+        paths.send_on(2);
+        let streams: Vec<_> = (0..4)
+            .map(|index| Arc::new(StreamQueue::new(index, 1 << 20)))
+            .collect();
+        for stream in streams.iter().rev() {
+            paths.add_stream(stream.clone());
+        }
+        let taken = |flows: std::ops::Range<u32>| -> Vec<u16> {
+            let mut taken: Vec<_> = flows
+                .map(|flow| paths.stream_for(flow).unwrap().index())
+                .collect();
+            taken.sort_unstable();
+            taken.dedup();
+            taken
+        };
+        assert_eq!(taken(0..20), [0, 1]);
+        assert_eq!(paths.stream_flows(), 20);
+        paths.remove_stream(&streams[0]);
+        assert_eq!(taken(0..20), [1]);
+        paths.remove_stream(&streams[1]);
+        assert_eq!(taken(0..20), [2, 3]);
+    }
 }

@@ -9,7 +9,8 @@ use pmz_cli::playground::api::Frozen;
 use pmz_cli::playground::servers::blob::Pieces;
 use pmz_cli::playground::world::World;
 use pmz_tests::{
-    Http, LINK_AS_A_CABLE, connect, eventually, options, scene, wait_for_carrier, wait_for_state,
+    Http, LINK_AS_A_CABLE, connect, eventually, options, scene, scene_for, status,
+    wait_for_carrier, wait_for_state,
 };
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,6 +112,50 @@ async fn upload(
         ensure!(answer["sha256"] == sha256, "{answer}");
         Ok(())
     }))
+}
+
+#[test]
+fn many_flows_far_away_get_more_port_forwards_and_lose_no_byte_by_it() {
+    let link = || options(Some("delay=10ms,rate=100mbit,udp=off"));
+    let test = "more port-forwards";
+    scene_for(test, Duration::from_secs(120), link, async |world| {
+        world.up(&[], false).await?;
+        wait_for_carrier(world, "stream", MOVE).await?;
+        let mut flows = Vec::new();
+        for _ in 0..12 {
+            let moved = Arc::new(AtomicU64::new(0));
+            flows.push((download(world, moved.clone()).await?, moved));
+        }
+        wait_for_port_forwards(world, 8, MOVE).await?;
+        // Flows that moved to a new one, and those that stayed.
+        for (flow, moved) in &flows {
+            let before = moved.load(Ordering::Relaxed);
+            eventually("1 MB of each", MOVE, async || {
+                ensure!(!flow.is_finished(), "a download ended");
+                let so_far = moved.load(Ordering::Relaxed);
+                Ok((so_far - before >= 1_000_000).then_some(()))
+            })
+            .await?;
+        }
+        for (flow, _) in flows {
+            flow.abort();
+        }
+        wait_for_port_forwards(world, 4, Duration::from_secs(60)).await?;
+        let echo = service(world, "default", "echo", 4)?;
+        let text = Http::get(world, echo, "/?echo_body=still").await?;
+        ensure!(text.text().await? == "\"still\"");
+        ensure!(status(world).await?["reconnects"] == 0);
+        Ok(())
+    });
+}
+
+async fn wait_for_port_forwards(world: &World, count: usize, within: Duration) -> Result<()> {
+    let wanted = format!("{count} port-forwards");
+    eventually(&wanted, within, async || {
+        let status = status(world).await?;
+        Ok((status["carrier"]["endpoint"] == wanted).then_some(()))
+    })
+    .await
 }
 
 #[test]
