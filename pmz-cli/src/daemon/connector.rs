@@ -41,8 +41,9 @@ use crate::session::{self, Dial, Dialed, Link, OpenError, SessionOptions, hello}
 
 /// Name of the TUN.
 const DEVICE: &str = "pmz0";
-/// Stream connections to start with.
-const STREAMS: u16 = 4;
+/// Stream connections where few flows, or near ones, share them: the more streams, the less each wakes API server, kubelet
+/// and containerd for (docs/performance.md).
+const STREAMS: u16 = 2;
 /// How long an agent that is starting is waited for.
 const AGENT_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is looked at meanwhile.

@@ -1,8 +1,9 @@
 //! How many streams a session has. Each is a TCP connection of its own, and what comes on it is sent by the API server's
 //! kernel: mostly by Cubic, to which the losses of a long way are congestion, so that as many flows as share a stream have
 //! the rate of one. So a session that receives many of them from far away gets more streams. Over a local network they
-//! would bring nothing, and each costs the API server and this machine; nor would they to what is sent from here, by BBR,
-//! to which losses are none: that takes the fewest.
+//! would cost: everybody on the way is woken for each stream, and small packets that are spread over more of them come in
+//! smaller batches. Nor would they bring anything to what is sent from here, by BBR, to which losses are none: that takes
+//! the fewest.
 //!
 //! Sans-IO: the caller says what the streams carry whenever [`Breadth::poll_timeout`] is due, and opens and closes what the
 //! answer asks for.

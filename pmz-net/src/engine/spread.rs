@@ -1,7 +1,7 @@
 //! Which of a peer's streams a flow takes.
 
 /// Flows are told apart by this many of their hash's values. Two that share one share a stream.
-const BUCKETS: usize = 4096;
+const BUCKETS: usize = 1024;
 /// A flow that was silent so long, in milliseconds, has nothing under way that could be overtaken: it may take another
 /// stream.
 const IDLE_MS: u32 = 1000;

@@ -65,6 +65,15 @@ fn many_flows_far_away_get_more_streams_within_a_second_and_one_stream_each_at_m
 }
 
 #[test]
+fn there_are_as_many_streams_as_flows_once_two_share_each() {
+    let mut session = Session::new(Distance::Far);
+    session.breadth = Breadth::new(2, session.now);
+    assert_eq!(session.run(6, 3, FAST, |_| true), [2]);
+    assert_eq!(session.run(6, 5, FAST, |_| true), [2, 5]);
+    assert_eq!(session.run(6, 10, FAST, |_| true), [5, 8]);
+}
+
+#[test]
 fn a_few_flows_are_carried_by_the_fewest() {
     let mut session = Session::new(Distance::Far);
     assert_eq!(session.run(60, 7, FAST, |_| true), [4]);
