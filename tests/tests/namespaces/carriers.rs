@@ -140,7 +140,7 @@ fn many_flows_far_away_get_more_port_forwards_and_lose_no_byte_by_it() {
         for (flow, _) in flows {
             flow.abort();
         }
-        wait_for_port_forwards(world, 4, Duration::from_secs(60)).await?;
+        wait_for_port_forwards(world, 2, Duration::from_secs(60)).await?;
         let echo = service(world, "default", "echo", 4)?;
         let text = Http::get(world, echo, "/?echo_body=still").await?;
         ensure!(text.text().await? == "\"still\"");
