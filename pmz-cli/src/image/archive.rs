@@ -1,5 +1,6 @@
 //! The archive: blobs named by their digests, and the two indexes that lead to them.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -22,13 +23,42 @@ const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// a node unpacks it faster, and what pushes to a registry compresses by itself.
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// An image of one static pmz.
+/// An image: a single layer.
 pub struct Image {
     name: ImageName,
     architecture: Architecture,
     layer: Blob,
     config: Blob,
     manifest: Blob,
+}
+
+/// A file in an image. It is root's, and from 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile<'a> {
+    /// From the image's root.
+    path: String,
+    content: Cow<'a, [u8]>,
+    mode: u32,
+}
+
+impl<'a> ImageFile<'a> {
+    /// One that can be run, or loaded by one that is.
+    pub fn program(path: impl Into<String>, content: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self {
+            path: path.into(),
+            content: content.into(),
+            mode: 0o755,
+        }
+    }
+
+    /// One that is only read.
+    pub fn text(path: impl Into<String>, content: &'a str) -> Self {
+        Self {
+            path: path.into(),
+            content: content.as_bytes().into(),
+            mode: 0o644,
+        }
+    }
 }
 
 /// What was written.
@@ -49,8 +79,26 @@ impl Image {
     /// Where the program can't be an image's only file: see [`ElfError`].
     pub fn new(name: ImageName, program: &[u8]) -> Result<Self, ElfError> {
         let architecture = elf::static_program(program)?;
-        let layer = Blob::new(OCI_LAYER, layer(program));
-        let config = config(&layer, architecture, version_in(program));
+        let agent = [ImageFile::program(PROGRAM, program)];
+        let how = agent_config(version_in(program));
+        let image = Self::of_files(name, architecture, &agent, &how, "pmz agent image");
+        Ok(image.expect("a Vec takes everything, and a tar header so short a path"))
+    }
+
+    /// An image of any files, each of which must find what it wants among the others. `how` is the OCI configuration's
+    /// `config`: user, environment, entrypoint. `made_by` is for its history.
+    ///
+    /// # Errors
+    /// Where a path is too long for a tar header, or leads out of the image.
+    pub fn of_files(
+        name: ImageName,
+        architecture: Architecture,
+        files: &[ImageFile<'_>],
+        how: &Value,
+        made_by: &str,
+    ) -> io::Result<Self> {
+        let layer = Blob::new(OCI_LAYER, layer(files)?);
+        let config = config(&layer, architecture, how, made_by);
         let config = Blob::json(OCI_CONFIG, &config);
         let manifest = json!({
             "schemaVersion": 2,
@@ -118,7 +166,8 @@ impl Image {
     }
 }
 
-fn config(layer: &Blob, architecture: Architecture, version: Option<String>) -> Value {
+/// How the agent's image is run.
+fn agent_config(version: Option<String>) -> Value {
     let mut labels = json!({
         "org.opencontainers.image.title": "pmz",
         "org.opencontainers.image.description": "The in-cluster end of pmz",
@@ -129,33 +178,39 @@ fn config(layer: &Blob, architecture: Architecture, version: Option<String>) -> 
         labels["org.opencontainers.image.version"] = version.into();
     }
     json!({
-        "created": EPOCH,
-        "architecture": architecture.name(),
-        "os": "linux",
-        "config": {
-            "User": USER,
-            "Env": ["PATH=/"],
-            "Entrypoint": [PROGRAM, "agent", "serve"],
-            "WorkingDir": "/",
-            "StopSignal": "SIGTERM",
-            "Labels": labels,
-        },
-        // The layer is not compressed: its digest is also that of its content.
-        "rootfs": {"type": "layers", "diff_ids": [layer.digest()]},
-        "history": [{"created": EPOCH, "created_by": "pmz agent image"}],
+        "User": USER,
+        "Env": ["PATH=/"],
+        "Entrypoint": [PROGRAM, "agent", "serve"],
+        "WorkingDir": "/",
+        "StopSignal": "SIGTERM",
+        "Labels": labels,
     })
 }
 
-/// The layer's tar file, with the program as its only entry.
-fn layer(program: &[u8]) -> Vec<u8> {
-    let mut layer = Vec::with_capacity(program.len().saturating_add(4096));
+fn config(layer: &Blob, architecture: Architecture, how: &Value, made_by: &str) -> Value {
+    json!({
+        "created": EPOCH,
+        "architecture": architecture.name(),
+        "os": "linux",
+        "config": how,
+        // The layer is not compressed: its digest is also that of its content.
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest()]},
+        "history": [{"created": EPOCH, "created_by": made_by}],
+    })
+}
+
+/// The layer's tar file. Folders are made by whoever unpacks it.
+fn layer(files: &[ImageFile<'_>]) -> io::Result<Vec<u8>> {
+    let size: usize = files.iter().map(|file| file.content.len() + 4096).sum();
+    let mut layer = Vec::with_capacity(size);
     let mut archive = tar::Builder::new(&mut layer);
-    let path = PROGRAM.trim_start_matches('/');
-    append_with_mode(&mut archive, path, program, 0o755)
-        .and_then(|()| archive.finish())
-        .expect("a Vec takes everything, and a tar header so short a path");
+    for file in files {
+        let path = file.path.trim_start_matches('/');
+        append_with_mode(&mut archive, path, &file.content, file.mode)?;
+    }
+    archive.finish()?;
     drop(archive);
-    layer
+    Ok(layer)
 }
 
 fn append(archive: &mut tar::Builder<impl Write>, path: &str, content: &[u8]) -> io::Result<()> {
@@ -321,6 +376,34 @@ mod tests {
         );
         // A name is no part of what is in an image.
         assert_eq!(first.0.digest, written("pmz:2", &one).0.digest);
+    }
+
+    #[test]
+    fn an_image_of_other_files_has_them_where_they_were_wanted_and_is_run_as_it_is_told() {
+        let files = [
+            ImageFile::program("/usr/bin/hey", b"hey".as_slice()),
+            ImageFile::text("/etc/passwd", "root:x:0:0:root:/:/bin/false\n"),
+        ];
+        let how = json!({"Env": ["PATH=/usr/bin"]});
+        let name = "localhost/load:1".parse().unwrap();
+        let image = Image::of_files(name, Architecture::Amd64, &files, &how, "a test").unwrap();
+        let mut archive = Vec::new();
+        image.write(&mut archive).unwrap();
+        let entries = entries(&archive);
+        let index = json_of(&entries, "index.json");
+        let manifest = json_of(&entries, &follow(&entries, &index["manifests"][0]));
+        let config = json_of(&entries, &follow(&entries, &manifest["config"]));
+        assert_eq!(config["config"], how);
+        assert_eq!(config["history"][0]["created_by"], "a test");
+        let layer = super::tests::entries(&entries[&follow(&entries, &manifest["layers"][0])].1);
+        let modes = layer
+            .iter()
+            .map(|(path, (header, _))| (path.as_str(), header.mode().unwrap()));
+        let modes: Vec<_> = modes.collect();
+        assert_eq!(modes, [("etc/passwd", 0o644), ("usr/bin/hey", 0o755)]);
+        let out = [ImageFile::text("/../etc/passwd", "")];
+        let name = "localhost/load:1".parse().unwrap();
+        assert!(Image::of_files(name, Architecture::Amd64, &out, &how, "a test").is_err());
     }
 
     #[test]

@@ -22,6 +22,24 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// The one that a program is for.
+    ///
+    /// # Errors
+    /// Where it is no program, or for no processor that pmz knows.
+    pub fn of(program: &[u8]) -> Result<Self, ElfError> {
+        let is_program = program.starts_with(MAGIC)
+            && program.len() >= HEADER
+            && matches!(u16_at(program, 16), Some(ET_EXEC | ET_DYN));
+        if !is_program {
+            return Err(ElfError::NotAProgram);
+        }
+        match u16_at(program, 18) {
+            Some(EM_X86_64) => Ok(Self::Amd64),
+            Some(EM_AARCH64) => Ok(Self::Arm64),
+            other => Err(ElfError::OtherMachine(other.unwrap_or(0))),
+        }
+    }
+
     /// Its name in Go, and so in images and nodes' labels.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,17 +77,7 @@ pub enum ElfError {
 /// # Errors
 /// Where it is no program, for no processor that pmz knows, or not static.
 pub(super) fn static_program(file: &[u8]) -> Result<Architecture, ElfError> {
-    let is_program = file.starts_with(MAGIC)
-        && file.len() >= HEADER
-        && matches!(u16_at(file, 16), Some(ET_EXEC | ET_DYN));
-    if !is_program {
-        return Err(ElfError::NotAProgram);
-    }
-    let architecture = match u16_at(file, 18) {
-        Some(EM_X86_64) => Architecture::Amd64,
-        Some(EM_AARCH64) => Architecture::Arm64,
-        other => return Err(ElfError::OtherMachine(other.unwrap_or(0))),
-    };
+    let architecture = Architecture::of(file)?;
     match loader(file).ok_or(ElfError::NotAProgram)? {
         Some(loader) => Err(ElfError::Dynamic { loader }),
         None => Ok(architecture),

@@ -9,7 +9,7 @@ mod elf;
 mod mark;
 mod name;
 
-pub use archive::{Image, Written};
+pub use archive::{Image, ImageFile, Written};
 pub use elf::{Architecture, ElfError};
 pub use mark::version_in;
 pub use name::{ImageName, NameError};
