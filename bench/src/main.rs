@@ -70,9 +70,8 @@ pub(crate) struct Args {
     /// Draw charts of the medians into this folder
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "docs/images")]
     charts: Option<PathBuf>,
-    /// A cluster for the rows that need one: a folder with commands that boot it (up, down, attach, load-image)
-    #[arg(long, value_name = "FOLDER")]
-    kube: Option<PathBuf>,
+    #[command(flatten)]
+    kube: cluster::KubeArgs,
     /// Let the agent and `pmz up` say what they do, on stderr
     #[arg(short, long)]
     verbose: bool,
@@ -84,9 +83,19 @@ enum Command {
     Tcp(tcp::Args),
     /// Measures the name server on one core, with few services and with many
     Dns(dns::Args),
+    /// Writes the image of the load for a cluster that is not booted here, to be pushed or loaded into its nodes
+    Image(cluster::image::Args),
     /// Serves bytes, in a pod of the cluster that is measured
     #[command(hide = true)]
     ServeBytes,
+    /// Makes a load, in a pod of the cluster that is measured
+    #[command(hide = true)]
+    Load {
+        /// Which
+        name: String,
+        /// What it is to be like, as JSON
+        load: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -114,6 +123,15 @@ fn execute(args: &Args) -> Result<ExitCode> {
         let report = dns::measure(args)?;
         show(&report)?;
         write_json(args.json.as_deref(), &report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Image(args)) = &args.command {
+        let written = cluster::image::make(args)?;
+        show(&format_args!("{} {}\n", written.name, written.digest))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Load { name, load }) = &args.command {
+        show(&cluster::make(name, load)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::ServeBytes) = &args.command {

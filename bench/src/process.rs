@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
@@ -31,10 +32,16 @@ pub(crate) fn enter(mut command: Command, netns: &NetNs) -> Command {
     command
 }
 
+/// Where such a program is in the PATH.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut found = env::split_paths(&path).map(|folder| folder.join(program));
+    found.find(|file| file.is_file())
+}
+
 /// Whether there is such a program in the PATH.
 pub(crate) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    find(program).is_some()
 }
 
 #[cfg(test)]

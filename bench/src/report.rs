@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::goal::{Figure, Goal, ratio};
 use crate::machine::{Machine, Version};
 use crate::reading::{Reading, Unit};
-use crate::section::{Absent, Flawed, Row, Section};
+use crate::section::{Absent, Partial, Row, Section};
 use crate::stats::median;
 
 /// A run.
@@ -47,6 +47,8 @@ pub(crate) struct Line {
     pub(crate) failure: Option<String>,
     /// What went wrong in rounds that gave something nevertheless.
     pub(crate) flaws: Vec<String>,
+    /// What of it can't be measured here, and why.
+    pub(crate) partly_absent: Vec<String>,
 }
 
 /// What one round gave.
@@ -108,8 +110,8 @@ impl Report {
         let line = &mut self.sections[section].lines[line];
         match measured {
             Ok(readings) => line.add(Sample { round, readings }),
-            Err(error) => match error.downcast::<Flawed>() {
-                Ok(flawed) => line.add_flawed(round, flawed),
+            Err(error) => match error.downcast::<Partial>() {
+                Ok(partial) => line.add_partial(round, partial),
                 Err(error) => line.end(&error),
             },
         }
@@ -169,6 +171,7 @@ impl Line {
             absent: None,
             failure: None,
             flaws: Vec::new(),
+            partly_absent: Vec::new(),
         }
     }
 
@@ -184,12 +187,17 @@ impl Line {
         said.join(", ")
     }
 
-    fn add_flawed(&mut self, round: u32, flawed: Flawed) -> String {
-        let why = flawed.to_string();
+    fn add_partial(&mut self, round: u32, partial: Partial) -> String {
+        let why = partial.to_string();
         let of_round = |flaw| format!("round {}: {flaw}", round + 1);
-        self.flaws.extend(flawed.why.into_iter().map(of_round));
-        let readings = flawed.readings;
-        format!("{}; flawed: {why}", self.add(Sample { round, readings }))
+        self.flaws.extend(partial.wrong.into_iter().map(of_round));
+        for absent in partial.absent {
+            if !self.partly_absent.contains(&absent) {
+                self.partly_absent.push(absent);
+            }
+        }
+        let readings = partial.readings;
+        format!("{}; {why}", self.add(Sample { round, readings }))
     }
 
     fn end(&mut self, error: &Error) -> String {
@@ -321,15 +329,39 @@ pub(crate) mod tests {
     fn a_round_that_went_wrong_in_part_keeps_its_figures_and_is_a_failure_but_not_the_row_s_end() {
         let mut report = Report::new(Machine::this(), Vec::new(), 3, 2);
         let place = report.begin(&Toy, &[0]);
-        let flawed = Flawed {
+        let partial = Partial {
             readings: vec![Reading::new("speed", Unit::BitsPerSecond, 2e9)],
-            why: vec!["patience: none".into()],
+            wrong: vec!["patience: none".into()],
+            absent: Vec::new(),
         };
-        let said = report.add([place, 0], 1, Err(flawed.into()));
-        assert_eq!(said, "speed 2.00 Gbit/s; flawed: patience: none");
+        let said = report.add([place, 0], 1, Err(partial.into()));
+        assert_eq!(said, "speed 2.00 Gbit/s; patience: none");
         let line = &report.sections[place].lines[0];
         assert_eq!(line.flaws, ["round 2: patience: none"]);
         assert_eq!(line.medians[0].value, 2e9);
         assert!(report.failed() && line.wants_more());
+    }
+
+    #[test]
+    fn what_of_a_row_can_not_be_measured_here_is_told_once_and_is_no_failure() {
+        let mut report = Report::new(Machine::this(), Vec::new(), 3, 2);
+        let place = report.begin(&Toy, &[0]);
+        for round in 0..2 {
+            let partial = Partial {
+                readings: vec![Reading::new("speed", Unit::BitsPerSecond, 2e9)],
+                absent: vec!["weight: no scales".into()],
+                ..Partial::default()
+            };
+            report.add([place, 0], round, Err(partial.into()));
+        }
+        let line = &report.sections[place].lines[0];
+        assert_eq!(line.partly_absent, ["weight: no scales"]);
+        assert_eq!(line.samples.len(), 2);
+        assert!(!report.failed() && line.wants_more());
+        assert!(
+            report
+                .to_string()
+                .contains("not measured: weight: no scales")
+        );
     }
 }

@@ -50,14 +50,16 @@ pub(crate) async fn measure(args: &Args, chosen: Chosen) -> Result<Report> {
     let mut report = Report::new(Machine::this(), Version::all(), args.rounds, args.seconds);
     let mut charts: Vec<Chart> = Vec::new();
     for (mut section, rows) in chosen {
-        let place = report.begin(section.as_ref(), &rows);
         let run = |round| Run {
             duration: Duration::from_secs(args.seconds),
             round,
             verbose: args.verbose,
             kube: args.kube.clone(),
         };
-        match section.open(&run(0)).await {
+        let opened = section.open(&run(0)).await;
+        // What it is may be known only now.
+        let place = report.begin(section.as_ref(), &rows);
+        match opened {
             Ok(()) => {
                 for round in 0..args.rounds {
                     rounds(&mut report, place, section.as_mut(), &rows, &run(round)).await;

@@ -4,13 +4,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::chart::Chart;
+use crate::cluster::KubeArgs;
 use crate::goal::Goal;
 use crate::reading::Reading;
 
@@ -46,7 +46,7 @@ pub(crate) trait Section {
     /// outlives all rows: processes may be made to end with it.
     ///
     /// # Errors
-    /// [`Absent`] where the row can't be measured here, [`Flawed`] where only a part of it went well; any other one is
+    /// [`Absent`] where the row can't be measured here, [`Partial`] where a part of it can't, or went wrong; any other one is
     /// a failure, and the row is not measured again.
     async fn measure(&mut self, row: usize, run: &Run) -> Result<Vec<Reading>>;
 
@@ -74,8 +74,8 @@ pub(crate) struct Run {
     pub(crate) round: u32,
     /// What is started may speak.
     pub(crate) verbose: bool,
-    /// A folder that boots a cluster.
-    pub(crate) kube: Option<PathBuf>,
+    /// The cluster that is measured.
+    pub(crate) kube: KubeArgs,
 }
 
 /// Something can't be measured here; why.
@@ -90,20 +90,25 @@ impl fmt::Display for Absent {
 
 impl Error for Absent {}
 
-/// A row was measured, and something of it went wrong: what there is nevertheless, and why that is not all.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Flawed {
+/// A row was measured, but not all of it: what there is, and why that is not all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Partial {
     pub(crate) readings: Vec<Reading>,
-    pub(crate) why: Vec<String>,
+    /// What went wrong, which is a failure.
+    pub(crate) wrong: Vec<String>,
+    /// What can't be measured here, which is none.
+    pub(crate) absent: Vec<String>,
 }
 
-impl fmt::Display for Flawed {
+impl fmt::Display for Partial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why.join("; "))
+        let absent = self.absent.iter().map(|why| format!("not measured: {why}"));
+        let all: Vec<String> = self.wrong.iter().cloned().chain(absent).collect();
+        f.write_str(&all.join("; "))
     }
 }
 
-impl Error for Flawed {}
+impl Error for Partial {}
 
 /// What may be asked for: sections by their names, rows by parts of theirs. Nothing chosen means all.
 #[derive(Clone, Debug, Default)]

@@ -50,6 +50,9 @@ impl Line {
         if let Some(why) = &self.failure {
             told += &format!("; FAILED: {why}");
         }
+        for absent in &self.partly_absent {
+            told += &format!("\n    not measured: {absent}");
+        }
         for flaw in &self.flaws {
             told += &format!("\n    WENT WRONG, {flaw}");
         }

@@ -2,17 +2,11 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pmz_cli::playground::netns::NetNs;
-use pmz_tests::lab::Programs;
 use pmz_tests::run_for;
 
-use crate::process::enter;
-
-/// No load of them takes longer.
-const WITHIN: Duration = Duration::from_secs(120);
+use super::host::{Host, WITHIN};
 
 /// Requests that were answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,16 +52,10 @@ impl Client {
     ///
     /// # Errors
     /// Where the program can't be run, or is not understood.
-    pub(super) async fn ask(
-        self,
-        programs: &Programs,
-        from: &NetNs,
-        to: SocketAddr,
-        amount: Amount,
-    ) -> Result<Requests> {
+    pub(super) async fn ask(self, from: &Host, to: SocketAddr, amount: Amount) -> Result<Requests> {
         let mut command = match self {
-            Self::Hey | Self::HeyConnectionEach => programs.here("usr/bin/hey"),
-            Self::H2load => programs.here("usr/bin/h2load"),
+            Self::Hey | Self::HeyConnectionEach => from.command("hey"),
+            Self::H2load => from.command("h2load"),
         };
         match self {
             Self::Hey => {}
@@ -81,7 +69,7 @@ impl Client {
         command
             .args(amount.arguments())
             .arg(format!("http://{to}/"));
-        let said = said(command, from).await?;
+        let said = said(command).await?;
         match self {
             Self::Hey | Self::HeyConnectionEach => of_hey(&said, amount),
             Self::H2load => of_h2load(&said, amount),
@@ -90,11 +78,9 @@ impl Client {
     }
 }
 
-async fn said(command: Command, netns: &NetNs) -> Result<String> {
+async fn said(command: Command) -> Result<String> {
     let program = command.get_program().display().to_string();
-    let ran = run_for(enter(command, netns), WITHIN)
-        .await
-        .context(program)?;
+    let ran = run_for(command, WITHIN).await.context(program)?;
     ensure!(ran.code == Some(0), "{ran:?}");
     Ok(ran.stdout)
 }

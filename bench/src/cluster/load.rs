@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pmz_cli::playground::netns::NetNs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use crate::stats::percentile;
@@ -22,6 +23,36 @@ const ROUND_TRIPS: usize = 5000;
 const ROUND_TRIPS_WITHIN: Duration = Duration::from_secs(3);
 /// Before these round trips the processes on the way may still be asleep.
 const UNCOUNTED: usize = 20;
+
+/// A load. It is made by the process that asks for it, or by this same program in a pod.
+pub(super) trait Own: Serialize + DeserializeOwned + Send + Sync {
+    /// What the program in the pod knows it by.
+    const NAME: &'static str;
+    /// What it finds.
+    type Found: Serialize + DeserializeOwned + Send;
+
+    /// Makes it where the calling thread is. Blocks.
+    ///
+    /// # Errors
+    /// Where there is nothing to find.
+    fn here(&self) -> Result<Self::Found>;
+}
+
+/// Connects once to each of these: they are served, or it fails.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Reach(pub(super) Vec<SocketAddr>);
+
+impl Own for Reach {
+    const NAME: &'static str = "reach";
+    type Found = ();
+
+    fn here(&self) -> Result<()> {
+        self.0.iter().try_for_each(|to| {
+            let connected = TcpStream::connect_timeout(to, PATIENCE).map(drop);
+            connected.with_context(|| to.to_string())
+        })
+    }
+}
 
 fn connect(to: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
@@ -37,29 +68,37 @@ fn round_trip(stream: &mut TcpStream) -> Result<()> {
     Ok(stream.read_exact(&mut [0])?)
 }
 
-/// Seconds that one byte takes to a server that sends it back, and back: median and 99th percentile. Blocks.
-///
-/// # Errors
-/// Where the connection can't be made, or breaks.
-pub(super) fn round_trips(from: &NetNs, echo: SocketAddr) -> Result<(f64, f64)> {
-    let mut stream = from.run(|| connect(echo))??;
-    for _ in 0..UNCOUNTED {
-        round_trip(&mut stream)?;
+/// A byte to a server that sends it back, and back.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct RoundTrips {
+    pub(super) echo: SocketAddr,
+}
+
+impl Own for RoundTrips {
+    const NAME: &'static str = "round-trips";
+    /// Seconds: median and 99th percentile.
+    type Found = (f64, f64);
+
+    fn here(&self) -> Result<(f64, f64)> {
+        let mut stream = connect(self.echo)?;
+        for _ in 0..UNCOUNTED {
+            round_trip(&mut stream)?;
+        }
+        let mut times = Vec::with_capacity(ROUND_TRIPS);
+        let end = Instant::now() + ROUND_TRIPS_WITHIN;
+        while times.len() < ROUND_TRIPS && Instant::now() < end {
+            let start = Instant::now();
+            round_trip(&mut stream)?;
+            times.push(start.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let of = |percent| percentile(&times, percent).context("no round trip ended");
+        Ok((of(50)?, of(99)?))
     }
-    let mut times = Vec::with_capacity(ROUND_TRIPS);
-    let end = Instant::now() + ROUND_TRIPS_WITHIN;
-    while times.len() < ROUND_TRIPS && Instant::now() < end {
-        let start = Instant::now();
-        round_trip(&mut stream)?;
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    let of = |percent| percentile(&times, percent).context("no round trip ended");
-    Ok((of(50)?, of(99)?))
 }
 
 /// When connections are enough.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Until {
     /// After that time.
     Passed(Duration),
@@ -68,8 +107,8 @@ pub(super) enum Until {
 }
 
 /// Connections that were made one after the other.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Connects {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Connected {
     /// When each one was over, in seconds after the start, in order.
     over: Vec<f64>,
     pub(super) failed: u64,
@@ -77,7 +116,7 @@ pub(super) struct Connects {
     pub(super) why: Option<String>,
 }
 
-impl Connects {
+impl Connected {
     /// A second, of those that went well.
     pub(super) fn per_second(&self) -> f64 {
         let all = self.over.last().map_or(f64::INFINITY, |last| *last);
@@ -106,51 +145,52 @@ impl Connects {
     }
 }
 
-/// Connects to these servers that send bytes back, in turn, so many at a time: a byte both ways, and closed. Blocks.
-///
-/// # Errors
-/// Where a thread can't be had, or not be where it is to connect from.
-pub(super) fn connects(
-    from: &NetNs,
-    short: &[SocketAddr],
-    at_a_time: usize,
-    until: Until,
-) -> Result<Connects> {
-    let begun = AtomicUsize::new(0);
-    let start = Instant::now();
-    let next = || {
-        let number = begun.fetch_add(1, Ordering::Relaxed);
-        let goes_on = match until {
-            Until::Passed(duration) => start.elapsed() < duration,
-            Until::Made(wanted) => number < wanted,
+/// Connections to these servers that send bytes back, in turn, so many at a time: a byte both ways, and closed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Connects {
+    pub(super) short: Vec<SocketAddr>,
+    pub(super) at_a_time: usize,
+    pub(super) until: Until,
+}
+
+impl Own for Connects {
+    const NAME: &'static str = "connects";
+    type Found = Connected;
+
+    fn here(&self) -> Result<Connected> {
+        let begun = AtomicUsize::new(0);
+        let start = Instant::now();
+        let next = || {
+            let number = begun.fetch_add(1, Ordering::Relaxed);
+            let goes_on = match self.until {
+                Until::Passed(duration) => start.elapsed() < duration,
+                Until::Made(wanted) => number < wanted,
+            };
+            goes_on.then(|| self.short[number % self.short.len()])
         };
-        goes_on.then(|| short[number % short.len()])
-    };
-    let client = || {
-        let mut connects = Connects::default();
-        while let Some(to) = next() {
-            match connect_once(to) {
-                Ok(()) => connects.over.push(start.elapsed().as_secs_f64()),
-                Err(error) => {
-                    connects.failed += 1;
-                    connects.why = Some(format!("{error:#}"));
+        let client = || {
+            let mut connected = Connected::default();
+            while let Some(to) = next() {
+                match connect_once(to) {
+                    Ok(()) => connected.over.push(start.elapsed().as_secs_f64()),
+                    Err(error) => {
+                        connected.failed += 1;
+                        connected.why = Some(format!("{error:#}"));
+                    }
                 }
             }
-        }
-        connects
-    };
-    let all = from.run(|| -> Result<Connects> {
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..at_a_time).map(|_| scope.spawn(client)).collect();
+            connected
+        };
+        let mut all = thread::scope(|scope| {
+            let clients: Vec<_> = (0..self.at_a_time).map(|_| scope.spawn(client)).collect();
             let mut joined = clients.into_iter().map(|client| client.join());
-            joined.try_fold(Connects::default(), |all, one| {
-                Ok(all.join(one.map_err(|_| anyhow!("a panic"))?))
+            joined.try_fold(Connected::default(), |all, one| {
+                anyhow::Ok(all.join(one.map_err(|_| anyhow!("a panic"))?))
             })
-        })
-    });
-    let mut all = all??;
-    all.over.sort_by(f64::total_cmp);
-    Ok(all)
+        })?;
+        all.over.sort_by(f64::total_cmp);
+        Ok(all)
+    }
 }
 
 fn connect_once(short: SocketAddr) -> Result<()> {
@@ -158,8 +198,9 @@ fn connect_once(short: SocketAddr) -> Result<()> {
     round_trip(&mut stream)
 }
 
-/// Where connections are reset, and what shows that others don't mind.
-#[derive(Clone, Copy, Debug)]
+/// Connections that are reset in the middle, half of them by the client with bytes on the way, the others by the
+/// server, beside one that sends bytes back and forth all the time. Afterwards as many new ones are to work.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Resets {
     /// Of these there are so many.
     pub(super) count: u32,
@@ -168,16 +209,10 @@ pub(super) struct Resets {
     pub(super) short: SocketAddr,
 }
 
-impl Resets {
-    /// Makes connections that are reset in the middle, half of them by the client with bytes on the way, the
-    /// others by the server, beside one that sends bytes back and forth all the time. Afterwards as many new ones
-    /// are to work. Gives how often that was disturbed, with the last reason. Blocks.
-    ///
-    /// # Errors
-    /// Where the connection beside them can't be made.
-    pub(super) fn measure(&self, from: &NetNs) -> Result<(u64, Option<String>)> {
-        from.run(|| self.here())?
-    }
+impl Own for Resets {
+    const NAME: &'static str = "resets";
+    /// How often that was disturbed, and the last reason.
+    type Found = (u64, Option<String>);
 
     fn here(&self) -> Result<(u64, Option<String>)> {
         let mut beside = connect(self.echo)?;
@@ -214,7 +249,9 @@ impl Resets {
         }
         Ok((disturbed, why))
     }
+}
 
+impl Resets {
     fn by_client(&self) -> Result<()> {
         let mut stream = connect(self.echo)?;
         stream.set_write_timeout(Some(STUCK))?;
@@ -246,9 +283,9 @@ mod tests {
             ..=90 => f64::from(number) / 10.0,
             _ => 9.0 + f64::from(number - 90) / 5.0,
         };
-        let connects = Connects {
+        let connects = Connected {
             over: (1..=100).map(slowed).collect(),
-            ..Connects::default()
+            ..Connected::default()
         };
         let tenths = connects.tenths().unwrap();
         let (last, others) = tenths.split_last().unwrap();
@@ -257,7 +294,7 @@ mod tests {
             others.iter().all(|rate| (rate - 10.0).abs() < 1e-9),
             "{tenths:?}"
         );
-        assert!(Connects::default().tenths().is_none());
-        assert_eq!(Connects::default().per_second(), 0.0);
+        assert!(Connected::default().tenths().is_none());
+        assert_eq!(Connected::default().per_second(), 0.0);
     }
 }

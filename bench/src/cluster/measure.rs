@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result};
 
 use super::http::{Amount, Client};
-use super::load::{self, Resets, Until};
+use super::load::{Connects, Resets, RoundTrips, Until};
 use super::row::{
     AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
     H2LOAD, HEY, MANY_ERRORS, MANY_LAST, MANY_RATE,
@@ -16,8 +16,9 @@ use super::way::Way;
 use crate::iperf;
 use crate::lab::APPLICATIONS;
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50, ROUND_TRIP_P99, Way as Direction};
+use crate::processes::Processes;
 use crate::reading::{Reading, Unit};
-use crate::section::Flawed;
+use crate::section::Partial;
 use crate::stats::median;
 
 /// A load of requests is over in a few dozen milliseconds: so many in a row, of which the median counts.
@@ -135,7 +136,7 @@ impl Load {
             readings,
             failed,
             why,
-        } = self.run(scene, way, duration).await?;
+        } = self.run(way, duration).await?;
         match failed {
             0 => Ok(readings),
             failed => {
@@ -145,18 +146,22 @@ impl Load {
         }
     }
 
-    async fn run(self, scene: &Scene, way: &Way, duration: Duration) -> Result<Outcome> {
+    async fn run(self, way: &Way, duration: Duration) -> Result<Outcome> {
         match self {
             Self::RoundTrips => {
-                let (p50, p99) = load::round_trips(&way.from, way.to(ECHO))?;
+                let echo = way.to(ECHO);
+                let (p50, p99) = way.from.run(&RoundTrips { echo }).await?;
                 let seconds = |what, value| Reading::new(what, Unit::Seconds, value);
                 let readings = vec![seconds(ROUND_TRIP_P50, p50), seconds(ROUND_TRIP_P99, p99)];
                 Ok(readings.into())
             }
             Self::Connects => {
-                let short = SHORT.map(|port| way.to(port));
-                let until = Until::Passed(duration);
-                let connects = load::connects(&way.from, &short, AT_A_TIME, until)?;
+                let connects = Connects {
+                    short: SHORT.map(|port| way.to(port)).to_vec(),
+                    at_a_time: AT_A_TIME,
+                    until: Until::Passed(duration),
+                };
+                let connects = way.from.run(&connects).await?;
                 let rate = connects.per_second();
                 Ok(Outcome {
                     readings: vec![Reading::new(CONNECTS, Unit::PerSecond, rate)],
@@ -165,7 +170,7 @@ impl Load {
                 })
             }
             Self::Http(what, client, amount) => {
-                let requests = client.ask(&scene.programs, &way.from, way.to(HTTP), amount);
+                let requests = client.ask(&way.from, way.to(HTTP), amount);
                 let requests = requests.await?;
                 Ok(Outcome {
                     readings: vec![Reading::new(what, Unit::PerSecond, requests.per_second)],
@@ -184,10 +189,14 @@ async fn flow(way: &Way, direction: Direction, duration: Duration) -> Result<Vec
         Direction::Up => (ONE_FLOW_UP, CPU_UP),
         Direction::Down => (ONE_FLOW_DOWN, CPU_DOWN),
     };
-    let processes = way.client.with(&way.agent);
+    let processes = match &way.agent {
+        Ok(agent) => way.client.with(agent),
+        Err(_) => Processes::default(),
+    };
     let before = processes.cpu()?;
     let to = way.to(IPERF3);
-    let flow = iperf::flow(&way.from, to, direction, duration, APPLICATIONS).await?;
+    let client = || way.from.command(iperf::IPERF3);
+    let flow = iperf::flow(client, to, direction, duration, APPLICATIONS).await?;
     let mut readings = vec![Reading::new(
         rate,
         Unit::BitsPerSecond,
@@ -206,6 +215,8 @@ struct Findings {
     readings: Vec<Reading>,
     /// What is missing, and why.
     missing: Vec<String>,
+    /// What can't be measured here, and why.
+    absent: Vec<String>,
     failed: u64,
 }
 
@@ -227,13 +238,17 @@ impl Findings {
 
     fn end(self) -> Result<Vec<Reading>> {
         let Self {
-            readings, missing, ..
+            readings,
+            missing,
+            absent,
+            ..
         } = self;
-        match missing.is_empty() {
+        match missing.is_empty() && absent.is_empty() {
             true => Ok(readings),
-            false => Err(Flawed {
+            false => Err(Partial {
                 readings,
-                why: missing,
+                wrong: missing,
+                absent,
             }
             .into()),
         }
@@ -253,9 +268,12 @@ fn medians(samples: &[Vec<Reading>]) -> Vec<Reading> {
 /// All loads but the long one.
 ///
 /// # Errors
-/// [`Flawed`] where something is missing.
+/// [`Partial`] where something is missing.
 pub(super) async fn all(scene: &Scene, way: &mut Way, duration: Duration) -> Result<Vec<Reading>> {
     let mut findings = Findings::default();
+    if let Err(why) = &way.agent {
+        findings.absent.push(format!("{CPU_UP}, {CPU_DOWN}: {why}"));
+    }
     for load in Load::all() {
         findings.add(load, scene, way, duration).await;
     }
@@ -278,7 +296,7 @@ async fn disturbed(scene: &Scene, way: &mut Way) -> Result<Reading> {
         reset: way.to(RESET),
         short: way.to(SHORT[0]),
     };
-    let (disturbed, why) = resets.measure(&way.from)?;
+    let (disturbed, why) = way.from.run(&resets).await?;
     Ok(counted(DISTURBED, disturbed, why.as_deref()))
 }
 
@@ -294,25 +312,45 @@ fn counted(what: &'static str, failed: u64, why: Option<&str>) -> Reading {
 ///
 /// # Errors
 /// Where pmz or the agent has ended.
-pub(super) fn many(way: &Way) -> Result<Vec<Reading>> {
+pub(super) async fn many(way: &Way) -> Result<Vec<Reading>> {
     let (count, at_a_time) = MANY;
-    let short = SHORT.map(|port| way.to(port));
+    let connect = async |count| {
+        let connects = Connects {
+            short: SHORT.map(|port| way.to(port)).to_vec(),
+            at_a_time,
+            until: Until::Made(count),
+        };
+        way.from.run(&connects).await
+    };
     // Pools grow to what they need.
-    load::connects(&way.from, &short, at_a_time, Until::Made(count / 10))?;
-    let before = (way.client.resident()?, way.agent.resident()?);
-    let connects = load::connects(&way.from, &short, at_a_time, Until::Made(count))?;
-    let after = (way.client.resident()?, way.agent.resident()?);
+    connect(count / 10).await?;
+    let agent = || way.agent.as_ref().ok().map(Processes::resident);
+    let before = (way.client.resident()?, agent().transpose()?);
+    let connects = connect(count).await?;
+    let after = (way.client.resident()?, agent().transpose()?);
     let tenths = connects.tenths().context("too few connections")?;
     // What gets slower and what is disturbed once look the same by the first and the last alone.
     eprintln!(
         "{MANY_RATE}, /s of each tenth: {}",
         tenths.map(|rate| format!("{rate:.0}")).join(", ")
     );
-    Ok(vec![
+    let mut findings = Findings::default();
+    findings.readings.extend([
         Reading::new(MANY_RATE, Unit::PerSecond, connects.per_second()),
         Reading::new(MANY_LAST, Unit::Share, tenths[9] / tenths[0]),
         Reading::new(CLIENT_GROWTH, Unit::Bytes, after.0 - before.0),
-        Reading::new(AGENT_GROWTH, Unit::Bytes, after.1 - before.1),
-        counted(MANY_ERRORS, connects.failed, connects.why.as_deref()),
-    ])
+    ]);
+    match (before.1.zip(after.1), &way.agent) {
+        (Some((before, after)), _) => {
+            let growth = Reading::new(AGENT_GROWTH, Unit::Bytes, after - before);
+            findings.readings.push(growth);
+        }
+        (None, agent) => {
+            let why = agent.as_ref().err().cloned().unwrap_or_default();
+            findings.absent.push(format!("{AGENT_GROWTH}: {why}"));
+        }
+    }
+    let errors = counted(MANY_ERRORS, connects.failed, connects.why.as_deref());
+    findings.readings.push(errors);
+    findings.end()
 }

@@ -1,7 +1,11 @@
 //! The section `cluster`: into a real Kubernetes, beside `kubectl port-forward` and beside what the node itself gets.
 
 mod goals;
+mod host;
 mod http;
+pub(crate) mod image;
+mod kube;
+mod laptop;
 mod load;
 mod measure;
 mod row;
@@ -11,12 +15,15 @@ mod way;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use tokio::task::block_in_place;
 
 use crate::chart::Chart;
 use crate::goal::Goal;
 use crate::lab::APPLICATIONS;
 use crate::reading::Reading;
-use crate::section::{self, Absent, Run, Section};
+use crate::section::{self, Run, Section};
+pub(crate) use host::make;
+pub(crate) use kube::KubeArgs;
 use scene::Scene;
 pub(crate) use server::serve;
 
@@ -25,6 +32,8 @@ pub(crate) use server::serve;
 pub(crate) struct Cluster {
     /// While it is open.
     scene: Option<Scene>,
+    /// Of the cluster, once it is known.
+    described: Option<String>,
 }
 
 #[async_trait(?Send)]
@@ -34,9 +43,8 @@ impl Section for Cluster {
     }
 
     fn title(&self) -> String {
-        format!(
-            "from a laptop on the lan of a Kubernetes of one node to a pod; nginx, iperf3 on {APPLICATIONS}, hey, h2load"
-        )
+        let to = self.described.as_deref().unwrap_or("into a Kubernetes");
+        format!("{to}; nginx, iperf3 on {APPLICATIONS}, hey, h2load")
     }
 
     fn rows(&self) -> Vec<section::Row> {
@@ -56,14 +64,9 @@ impl Section for Cluster {
     }
 
     async fn open(&mut self, run: &Run) -> Result<()> {
-        let folder = run.kube.as_deref().filter(|folder| folder.is_dir());
-        let folder = folder.ok_or_else(|| {
-            Absent(
-                "it takes a folder that boots a cluster (--kube), whose node is this machine"
-                    .into(),
-            )
-        })?;
-        self.scene = Some(Scene::new(folder).await?);
+        let scene = Scene::new(run.kube.find()?).await?;
+        self.described = Some(scene.description().await?);
+        self.scene = Some(scene);
         Ok(())
     }
 
@@ -73,7 +76,9 @@ impl Section for Cluster {
     }
 
     async fn close(&mut self) -> Result<()> {
-        self.scene = None;
-        Ok(())
+        match self.scene.take() {
+            Some(scene) => block_in_place(|| scene.end()),
+            None => Ok(()),
+        }
     }
 }

@@ -48,7 +48,7 @@ const fn amount(requests: u64, connections: u64) -> Amount {
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// The node's own connections to the Service.
+    /// The node's own connections to the Service, or those of a pod on it.
     Inside,
     /// `kubectl port-forward` to the pod.
     PortForward,
@@ -82,7 +82,9 @@ impl Row {
     /// What a reader is told.
     pub(crate) fn description(self) -> &'static str {
         match self {
-            Self::Inside => "the node's own connections to the ClusterIP",
+            Self::Inside => {
+                "connections to the ClusterIP from the node itself, or from a pod on it"
+            }
             Self::PortForward => "`kubectl port-forward` to the pod",
             Self::Pmz(Carrier::Udp) => "`pmz up --transport udp`, to the ClusterIP",
             Self::Pmz(Carrier::Stream) => "`pmz up --transport stream`, to the ClusterIP",
@@ -98,11 +100,17 @@ impl Row {
         let mut way = match self {
             Self::Inside => Way::inside(scene),
             Self::PortForward => Way::port_forward(scene).await?,
-            Self::Pmz(carrier) => Way::pmz(scene, carrier).await?,
             // It takes minutes, and is about errors: once in a run.
             Self::Many(_) if run.round > 0 => return Ok(Vec::new()),
-            Self::Many(carrier) => return measure::many(&Way::pmz(scene, carrier).await?),
+            Self::Pmz(carrier) | Self::Many(carrier) => Way::pmz(scene, carrier).await?,
         };
-        measure::all(scene, &mut way, run.duration).await
+        let measured = match self {
+            Self::Many(_) => measure::many(&way).await,
+            Self::Inside | Self::PortForward | Self::Pmz(_) => {
+                measure::all(scene, &mut way, run.duration).await
+            }
+        };
+        way.close().await?;
+        measured
     }
 }

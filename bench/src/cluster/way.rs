@@ -9,12 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::netns::NetNs;
 use pmz_tests::eventually;
-use pmz_tests::lab::Laptop;
+use serde_json::Value;
 
-use super::scene::{NAMESPACE, SERVERS, Scene, ports, served};
+use super::host::Host;
+use super::laptop::Laptop;
+use super::scene::{SERVERS, Scene, ports, served};
 use crate::bare::Carrier;
 use crate::process::enter;
 use crate::processes::Processes;
+use crate::section::Absent;
 
 /// UDP has answered by then, where it does.
 const CARRIER: Duration = Duration::from_secs(10);
@@ -25,13 +28,14 @@ const PORT_FORWARDS: usize = 5;
 
 /// A way that is open. It goes with this value.
 pub(super) struct Way {
-    /// Where the client is.
-    pub(super) from: NetNs,
+    /// Where clients are.
+    pub(super) from: Host,
     /// What it dials; ports are the servers' own.
     pub(super) at: IpAddr,
     /// Whose processor time and memory it is, at both ends.
     pub(super) client: Processes,
-    pub(super) agent: Processes,
+    /// Or why it is out of sight.
+    pub(super) agent: Result<Processes, String>,
     kind: Kind,
 }
 
@@ -39,61 +43,73 @@ enum Kind {
     Inside,
     PortForward {
         /// Ends what runs on it when it goes.
-        _laptop: Laptop,
+        laptop: Laptop,
         forward: PortForward,
     },
     Pmz(Laptop, Carrier),
 }
 
 impl Way {
-    /// The node's own.
+    /// From inside the cluster.
     pub(super) fn inside(scene: &Scene) -> Self {
         Self {
-            from: scene.node.clone(),
+            from: scene.inside(),
             at: scene.cluster_ip,
             client: Processes::default(),
-            agent: Processes::default(),
+            agent: Ok(Processes::default()),
             kind: Kind::Inside,
         }
     }
 
-    /// `kubectl port-forward`, from a laptop of its own.
+    /// `kubectl port-forward`, from a laptop.
     pub(super) async fn port_forward(scene: &Scene) -> Result<Self> {
-        let laptop = scene.lab.laptop("pf", &scene.kubeconfig).await?;
-        let from = laptop.machine().netns().clone();
-        let forward = PortForward::start(scene, &from).await?;
+        let laptop = scene.laptop("pf").await?;
+        let forward = PortForward::start(scene, laptop.netns()).await?;
         Ok(Self {
+            from: scene.host(laptop.netns()),
             at: Ipv4Addr::LOCALHOST.into(),
             client: Processes::of_number(forward.kubectl.id()),
-            agent: Processes::default(),
-            kind: Kind::PortForward {
-                _laptop: laptop,
-                forward,
-            },
-            from,
+            agent: Ok(Processes::default()),
+            kind: Kind::PortForward { laptop, forward },
         })
     }
 
-    /// `pmz up`, on a laptop of its own.
+    /// `pmz up`, on a laptop.
+    ///
+    /// # Errors
+    /// [`Absent`] where UDP has no way to the agent, and the streams have.
     pub(super) async fn pmz(scene: &Scene, carrier: Carrier) -> Result<Self> {
         let name = name(carrier);
-        let laptop = scene
-            .lab
-            .laptop(&format!("pmz-{name}"), &scene.kubeconfig)
-            .await?;
-        laptop.up(&["--transport", name]).await?;
-        let from = laptop.machine().netns().clone();
+        let laptop = scene.laptop(&format!("pmz-{name}")).await?;
+        if let Err(error) = laptop.up(name).await {
+            let why = match carrier {
+                Carrier::Udp => no_udp(&laptop).await,
+                Carrier::Stream => None,
+            };
+            return Err(why.map_or(error, |why| Absent(why).into()));
+        }
         let way = Self {
+            from: scene.host(laptop.netns()),
             at: scene.cluster_ip,
-            client: Processes::of(&from, &["daemon", "helper"])?,
-            agent: scene.agent().await?,
-            from,
+            client: Processes::of(laptop.netns(), &["daemon", "helper"])?,
+            agent: scene.agent().await.map_err(|error| format!("{error:#}")),
             kind: Kind::Pmz(laptop, carrier),
         };
         ensure!(way.client.count() == 2, "pmz runs as {:?}", way.client);
         way.check(CARRIER).await?;
         served(&way.from, way.at).await?;
         Ok(way)
+    }
+
+    /// Closes it, as far as dropping it doesn't.
+    ///
+    /// # Errors
+    /// Where it stays.
+    pub(super) async fn close(self) -> Result<()> {
+        match self.kind {
+            Kind::Pmz(laptop, _) => laptop.down().await,
+            Kind::Inside | Kind::PortForward { .. } => Ok(()),
+        }
     }
 
     /// Where a server is, by its port.
@@ -107,9 +123,9 @@ impl Way {
     /// # Errors
     /// Where packets go by another carrier.
     pub(super) async fn renew(&mut self, scene: &Scene) -> Result<()> {
-        if let Kind::PortForward { forward, .. } = &mut self.kind {
+        if let Kind::PortForward { laptop, forward } = &mut self.kind {
             forward.end();
-            *forward = PortForward::start(scene, &self.from).await?;
+            *forward = PortForward::start(scene, laptop.netns()).await?;
             self.client = Processes::of_number(forward.kubectl.id());
         }
         self.check(Duration::ZERO).await
@@ -136,12 +152,42 @@ impl Way {
             return Ok(());
         };
         let name = name(*carrier);
-        let is = |status: &serde_json::Value| {
-            status["carrier"]["kind"] == name && status["reconnects"] == 0
-        };
-        let what = format!("packets by {name}, without a reconnect");
-        laptop.wait_for(&what, within, is).await.map(drop)
+        let (status, is) = laptop
+            .status(within, |status| goes_by(name, status))
+            .await?;
+        ensure!(
+            is,
+            "packets don't go by {name}, without a reconnect: {status}"
+        );
+        Ok(())
     }
+}
+
+fn goes_by(carrier: &str, status: &Value) -> bool {
+    status["carrier"]["kind"] == carrier && status["reconnects"] == 0
+}
+
+/// Why there is no UDP, by a pmz that may choose: none where it does choose UDP, or is not connected at all.
+async fn no_udp(laptop: &Laptop) -> Option<String> {
+    let connected = laptop.up("auto").await;
+    let udp = |status: &Value| goes_by("udp", status);
+    let looked = laptop.status(CARRIER, udp).await;
+    let ended = laptop.down().await;
+    match (connected, looked, ended) {
+        (Ok(()), Ok((status, false)), Ok(())) => why_streams(&status),
+        _ => None,
+    }
+}
+
+/// What `pmz status` says of streams that it has chosen.
+fn why_streams(status: &Value) -> Option<String> {
+    let carrier = &status["carrier"];
+    let why = carrier["why"]
+        .as_str()
+        .filter(|_| carrier["kind"] == "stream")?;
+    Some(format!(
+        "UDP has no way to the agent: pmz goes by streams, {why}"
+    ))
 }
 
 fn name(carrier: Carrier) -> &'static str {
@@ -162,10 +208,16 @@ impl PortForward {
     async fn start(scene: &Scene, from: &NetNs) -> Result<Self> {
         let [said, errors] = ["out", "err"].map(|name| {
             let name = format!("port-forward.{name}");
-            scene.lab.scratch().join(name)
+            scene.scratch().join(name)
         });
-        let mut kubectl = scene.lab.kubectl();
-        kubectl.args(["port-forward", "--address", "127.0.0.1", "-n", NAMESPACE]);
+        let mut kubectl = scene.kubectl();
+        kubectl.args([
+            "port-forward",
+            "--address",
+            "127.0.0.1",
+            "-n",
+            &scene.namespace,
+        ]);
         kubectl.arg(format!("pod/{SERVERS}"));
         kubectl.args(ports().map(|port| port.to_string()));
         let mut kubectl = enter(kubectl, from);
@@ -202,5 +254,22 @@ impl PortForward {
 impl Drop for PortForward {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_udp_is_what_the_status_says_of_its_streams() {
+        let status = |kind: &str| json!({"carrier": {"kind": kind, "endpoint": "", "why": "UDP did not answer"}, "reconnects": 0});
+        let why = why_streams(&status("stream")).unwrap();
+        assert!(why.ends_with("UDP did not answer"), "{why}");
+        assert_eq!(why_streams(&status("udp")), None);
+        assert_eq!(why_streams(&json!({"state": "not-running"})), None);
+        assert!(goes_by("udp", &status("udp")) && !goes_by("udp", &status("stream")));
     }
 }

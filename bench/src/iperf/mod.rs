@@ -8,7 +8,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pmz_cli::playground::netns::NetNs;
 use pmz_tests::eventually;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -21,7 +20,7 @@ use crate::section::Absent;
 pub(crate) use told::Datagrams;
 use told::{End, Flow, Told};
 
-const IPERF3: &str = "iperf3";
+pub(crate) const IPERF3: &str = "iperf3";
 /// Beside the time of a flow: to start, connect and end, with many flows on busy cores.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of a flow, not counted. iperf3 takes whole seconds.
@@ -77,13 +76,13 @@ pub(crate) async fn datagrams(course: &Course<'_>, rate_bps: f64) -> Result<Data
     run(&course, course.duration, &arguments).await?.datagrams()
 }
 
-/// One TCP flow to a server that serves one test after the other, and may not know yet that the last one has ended. To be
-/// called on the main thread.
+/// One TCP flow to a server that serves one test after the other, and may not know yet that the last one has ended. The
+/// client is this command, which is iperf3 wherever it is to run. To be called on the main thread.
 ///
 /// # Errors
 /// Where iperf3 fails, doesn't end, or nothing arrives.
 pub(crate) async fn flow(
-    from: &NetNs,
+    client: impl Fn() -> std::process::Command,
     to: SocketAddr,
     way: Way,
     duration: Duration,
@@ -95,7 +94,7 @@ pub(crate) async fn flow(
         arguments.push("-R");
     }
     let served = async || {
-        let said = ask(from, to.ip(), duration, duration + WARM_UP, &arguments).await?;
+        let said = ask(client(), to.ip(), duration, duration + WARM_UP, &arguments).await?;
         let told = Told::read(&said)?;
         Ok((!told.is_busy()).then_some(told))
     };
@@ -117,8 +116,8 @@ fn buffer() -> u64 {
 async fn run(course: &Course<'_>, takes: Duration, arguments: &[&str]) -> Result<End> {
     let mut server = serve(course).await?;
     let arguments = [&["-i", "0"], arguments].concat();
-    let (from, to) = (course.from, course.dialled);
-    let said = ask(from, to, course.duration, takes, &arguments).await?;
+    let client = process::within(course.from, IPERF3);
+    let said = ask(client, course.dialled, course.duration, takes, &arguments).await?;
     let end = Told::read(&said).and_then(Told::end);
     let end = end.with_context(|| format!("iperf3 {arguments:?}"))?;
     // It has ended its one test; one that hangs is killed when it is dropped.
@@ -128,14 +127,14 @@ async fn run(course: &Course<'_>, takes: Duration, arguments: &[&str]) -> Result
 
 /// What a client writes.
 async fn ask(
-    from: &NetNs,
+    client: std::process::Command,
     to: IpAddr,
     duration: Duration,
     takes: Duration,
     arguments: &[&str],
 ) -> Result<Vec<u8>> {
     let seconds = duration.as_secs().to_string();
-    let mut client = Command::from(process::within(from, IPERF3));
+    let mut client = Command::from(client);
     client
         .args(["-c", &to.to_string(), "-t", &seconds, "-J"])
         .args(["--connect-timeout", "5000"])

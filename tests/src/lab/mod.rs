@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub use booted::{AGENT_NAMESPACE, Lab};
 pub use cluster::{Cluster, NEEDED};
-use foreign::Foreign;
+pub use foreign::Foreign;
 pub use image::NAME as AGENT_IMAGE;
 pub use laptop::Laptop;
 pub use programs::Programs;
@@ -133,7 +133,7 @@ fn foreign(kubeconfig: PathBuf) -> Result<&'static Cluster> {
     let foreign = CONNECTED
         .get_or_init(|| Foreign::connect(&kubeconfig).map_err(|error| format!("{error:?}")));
     match foreign {
-        Ok(foreign) => Ok(&foreign.cluster),
+        Ok(foreign) => Ok(foreign),
         Err(error) => Err(anyhow::anyhow!("no agent for any test: {error}")),
     }
 }

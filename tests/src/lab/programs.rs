@@ -70,9 +70,13 @@ impl Programs {
         command
     }
 
-    /// Runs one of them on this machine.
+    /// Runs one of them on this machine; the machine's own where there is none, by its name.
     pub fn here(&self, program: &str) -> Command {
-        let mut command = Command::new(self.root.join(program));
+        let path = self.path(&format!("bin/{program}"));
+        if !path.exists() {
+            return Command::new(program);
+        }
+        let mut command = Command::new(path);
         command.env("LD_LIBRARY_PATH", self.root.join(LIBRARIES));
         command
     }
@@ -104,8 +108,11 @@ impl Programs {
         Ok(())
     }
 
-    /// Where the image must have each library, and where this machine has it, by ldd(1).
-    fn linked(&self, program: &Path) -> Result<Vec<(String, PathBuf)>> {
+    /// Where an image must have each library of a program, and where this machine has it, by ldd(1).
+    ///
+    /// # Errors
+    /// Where one is missing.
+    pub fn linked(&self, program: &Path) -> Result<Vec<(String, PathBuf)>> {
         let mut ldd = Command::new("ldd");
         ldd.arg(program)
             .env("LD_LIBRARY_PATH", self.root.join(LIBRARIES));

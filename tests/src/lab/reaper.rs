@@ -24,7 +24,7 @@ const SCRIPT: &str =
 /// called by the cluster's name: one that nobody holds is of a run whose reaper was killed.
 pub(super) struct Reaper {
     /// Its standard input, among others.
-    _process: Child,
+    process: Child,
 }
 
 impl Reaper {
@@ -52,7 +52,17 @@ impl Reaper {
             .context("start the shell that cleans up at the end")?;
         // Dropping a Flock unlocks the file for all who have it open.
         std::mem::forget(lock);
-        Ok(Self { _process: process })
+        Ok(Self { process })
+    }
+}
+
+impl Reaper {
+    /// Has it clean up now, and waits until that is done.
+    pub(super) fn end(mut self) -> Result<()> {
+        drop(self.process.stdin.take());
+        let status = self.process.wait()?;
+        ensure!(status.success(), "cleaning up: {status}");
+        Ok(())
     }
 }
 
