@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pmz_cli::playground::netns::{NetNs, NetNsId};
 
 use crate::cpu;
@@ -49,6 +51,28 @@ impl Processes {
         Self(vec![Path::new("/proc").join(number.to_string())])
     }
 
+    /// Those that were given this home directory, and whatever they have started since.
+    ///
+    /// # Errors
+    /// Where no processes are to be seen.
+    pub(crate) fn of_home(home: &Path) -> Result<Self> {
+        let variable = [b"HOME=", home.as_os_str().as_encoded_bytes()].concat();
+        Self::that_are(|path| {
+            let environment = fs::read(path.join("environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|one| one == variable)
+        })
+    }
+
+    /// Kills them.
+    pub(crate) fn kill(&self) {
+        for number in self.0.iter().filter_map(|path| number(path)) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+        }
+    }
+
     fn that_are(wanted: impl Fn(&Path) -> bool) -> Result<Self> {
         let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
         Ok(Self(all.filter(|path| wanted(path)).collect()))
@@ -69,8 +93,7 @@ impl Processes {
     /// # Errors
     /// Where one has ended, and somebody has waited for it.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
-        let cpu = |path| cpu::of_process(number(path).context("no process")?);
+        let cpu = |path: &PathBuf| cpu::of_process(number(path).context("no process")?);
         self.0.iter().map(cpu).sum()
     }
 
@@ -81,6 +104,10 @@ impl Processes {
     pub(crate) fn resident(&self) -> Result<f64> {
         self.0.iter().map(|path| resident(path)).sum()
     }
+}
+
+fn number(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 fn namespace(process: &Path) -> Option<NetNsId> {
@@ -114,5 +141,18 @@ mod tests {
         assert!(Processes::of_container("no-such-container").is_err());
         assert_eq!(namespace(here), Some(NetNs::current().unwrap().id()));
         assert!(Processes::of(&NetNs::current().unwrap(), &["no-such-verb"]).is_err());
+    }
+
+    #[test]
+    fn what_has_a_home_of_its_own_is_found_and_killed_by_it() {
+        let home = std::env::temp_dir().join(format!("pmz-bench-home-{}", std::process::id()));
+        let mut command = std::process::Command::new("cat");
+        let piped = std::process::Stdio::piped();
+        let mut started = command.env("HOME", &home).stdin(piped).spawn().unwrap();
+        let found = Processes::of_home(&home).unwrap();
+        assert_eq!(found.count(), 1);
+        found.kill();
+        assert!(!started.wait().unwrap().success());
+        assert_eq!(Processes::of_home(&home).unwrap().count(), 0);
     }
 }

@@ -9,6 +9,8 @@ use pmz_cli::playground::netns::NetNs;
 use pmz_tests::{eventually, lab, run};
 use serde_json::Value;
 
+use crate::process::enter;
+
 pub(super) enum Laptop {
     /// What runs on it ends with it.
     OnLan(lab::Laptop),
@@ -41,6 +43,18 @@ impl Laptop {
         match self {
             Self::OnLan(laptop) => laptop.machine().netns(),
             Self::Here(here) => &here.netns,
+        }
+    }
+
+    /// A command on it, with the kubeconfig in its environment.
+    pub(super) fn command(&self, program: &str) -> Command {
+        match self {
+            Self::OnLan(laptop) => laptop.command(program),
+            Self::Here(here) => {
+                let mut command = Command::new(program);
+                command.env("KUBECONFIG", &here.kubeconfig);
+                enter(command, &here.netns)
+            }
         }
     }
 

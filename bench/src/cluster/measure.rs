@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 
 use super::http::{Amount, Client};
 use super::load::{Connects, Resets, RoundTrips, Until};
-use super::row::{
-    AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
-    H2LOAD, HEY, MANY_ERRORS, MANY_LAST, MANY_RATE,
-};
+use super::row::{CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS, H2LOAD, HEY};
 use super::scene::{HTTP, IPERF3, Scene};
 use super::server::{ECHO, RESET, SHORT};
 use super::way::Way;
@@ -27,8 +24,6 @@ const HTTP_IN_A_ROW: usize = 3;
 const AT_A_TIME: usize = 16;
 /// Connections that are reset.
 const RESETS: u32 = 20;
-/// Short connections in a row, and how many at a time.
-const MANY: (usize, usize) = (200_000, 300);
 
 /// A load, on a way that stands.
 #[derive(Clone, Copy, Debug)]
@@ -211,17 +206,18 @@ async fn flow(way: &Way, direction: Direction, duration: Duration) -> Result<Vec
 
 /// What a row has given so far.
 #[derive(Default)]
-struct Findings {
-    readings: Vec<Reading>,
+pub(super) struct Findings {
+    pub(super) readings: Vec<Reading>,
     /// What is missing, and why.
     missing: Vec<String>,
     /// What can't be measured here, and why.
-    absent: Vec<String>,
+    pub(super) absent: Vec<String>,
     failed: u64,
 }
 
 impl Findings {
-    async fn add(&mut self, load: Load, scene: &Scene, way: &mut Way, duration: Duration) {
+    /// Adds what a load gives; tells whether it did.
+    async fn add(&mut self, load: Load, scene: &Scene, way: &mut Way, duration: Duration) -> bool {
         let mut samples: Vec<Vec<Reading>> = Vec::new();
         for _ in 0..load.in_a_row() {
             match load.until_a_way_lasts(scene, way, duration).await {
@@ -229,14 +225,15 @@ impl Findings {
                 Err(Missing { failed, why }) => {
                     self.failed += failed;
                     self.missing.push(format!("{}: {why}", load.name()));
-                    return;
+                    return false;
                 }
             }
         }
         self.readings.extend(medians(&samples));
+        true
     }
 
-    fn end(self) -> Result<Vec<Reading>> {
+    pub(super) fn end(self) -> Result<Vec<Reading>> {
         let Self {
             readings,
             missing,
@@ -275,7 +272,13 @@ pub(super) async fn all(scene: &Scene, way: &mut Way, duration: Duration) -> Res
         findings.absent.push(format!("{CPU_UP}, {CPU_DOWN}: {why}"));
     }
     for load in Load::all() {
-        findings.add(load, scene, way, duration).await;
+        if !findings.add(load, scene, way, duration).await
+            && let Err(error) = way.lasts().await
+        {
+            let why = format!("all behind that: nothing answers any more ({error:#})");
+            findings.missing.push(why);
+            return findings.end();
+        }
     }
     let failed = findings.failed as f64;
     findings
@@ -301,56 +304,9 @@ async fn disturbed(scene: &Scene, way: &mut Way) -> Result<Reading> {
 }
 
 /// Says what went wrong, since the table only has how often.
-fn counted(what: &'static str, failed: u64, why: Option<&str>) -> Reading {
+pub(super) fn counted(what: &'static str, failed: u64, why: Option<&str>) -> Reading {
     if failed > 0 {
         eprintln!("{what}: {failed}; {}", why.unwrap_or_default());
     }
     Reading::new(what, Unit::Count, failed as f64)
-}
-
-/// Many short connections, after some that are not counted.
-///
-/// # Errors
-/// Where pmz or the agent has ended.
-pub(super) async fn many(way: &Way) -> Result<Vec<Reading>> {
-    let (count, at_a_time) = MANY;
-    let connect = async |count| {
-        let connects = Connects {
-            short: SHORT.map(|port| way.to(port)).to_vec(),
-            at_a_time,
-            until: Until::Made(count),
-        };
-        way.from.run(&connects).await
-    };
-    // Pools grow to what they need.
-    connect(count / 10).await?;
-    let agent = || way.agent.as_ref().ok().map(Processes::resident);
-    let before = (way.client.resident()?, agent().transpose()?);
-    let connects = connect(count).await?;
-    let after = (way.client.resident()?, agent().transpose()?);
-    let tenths = connects.tenths().context("too few connections")?;
-    // What gets slower and what is disturbed once look the same by the first and the last alone.
-    eprintln!(
-        "{MANY_RATE}, /s of each tenth: {}",
-        tenths.map(|rate| format!("{rate:.0}")).join(", ")
-    );
-    let mut findings = Findings::default();
-    findings.readings.extend([
-        Reading::new(MANY_RATE, Unit::PerSecond, connects.per_second()),
-        Reading::new(MANY_LAST, Unit::Share, tenths[9] / tenths[0]),
-        Reading::new(CLIENT_GROWTH, Unit::Bytes, after.0 - before.0),
-    ]);
-    match (before.1.zip(after.1), &way.agent) {
-        (Some((before, after)), _) => {
-            let growth = Reading::new(AGENT_GROWTH, Unit::Bytes, after - before);
-            findings.readings.push(growth);
-        }
-        (None, agent) => {
-            let why = agent.as_ref().err().cloned().unwrap_or_default();
-            findings.absent.push(format!("{AGENT_GROWTH}: {why}"));
-        }
-    }
-    let errors = counted(MANY_ERRORS, connects.failed, connects.why.as_deref());
-    findings.readings.push(errors);
-    findings.end()
 }

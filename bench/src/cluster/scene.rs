@@ -222,6 +222,11 @@ impl Scene {
         }
     }
 
+    /// The cluster, for its administrator.
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.place.cluster()
+    }
+
     /// kubectl, as the cluster's administrator.
     pub(super) fn kubectl(&self) -> Command {
         self.place.cluster().kubectl()

@@ -13,7 +13,10 @@ use serde_json::Value;
 
 use super::host::Host;
 use super::laptop::Laptop;
+use super::load::Reach;
+use super::peer::{Connected, Peer};
 use super::scene::{SERVERS, Scene, ports, served};
+use super::server::ECHO;
 use crate::bare::Carrier;
 use crate::process::enter;
 use crate::processes::Processes;
@@ -47,6 +50,7 @@ enum Kind {
         forward: PortForward,
     },
     Pmz(Laptop, Carrier),
+    Peer(Connected),
 }
 
 impl Way {
@@ -101,6 +105,21 @@ impl Way {
         Ok(way)
     }
 
+    /// Another product's, on a laptop.
+    ///
+    /// # Errors
+    /// [`Absent`] where it is not there, or does not connect.
+    pub(super) async fn peer(scene: &Scene, peer: Peer) -> Result<Self> {
+        let connected = Connected::new(scene, peer).await?;
+        Ok(Self {
+            from: scene.host(connected.laptop().netns()),
+            at: scene.cluster_ip,
+            client: Processes::default(),
+            agent: Ok(Processes::default()),
+            kind: Kind::Peer(connected),
+        })
+    }
+
     /// Closes it, as far as dropping it doesn't.
     ///
     /// # Errors
@@ -108,6 +127,7 @@ impl Way {
     pub(super) async fn close(self) -> Result<()> {
         match self.kind {
             Kind::Pmz(laptop, _) => laptop.down().await,
+            Kind::Peer(connected) => connected.end().await,
             Kind::Inside | Kind::PortForward { .. } => Ok(()),
         }
     }
@@ -135,7 +155,15 @@ impl Way {
     pub(super) fn tries(&self) -> usize {
         match self.kind {
             Kind::PortForward { .. } => PORT_FORWARDS,
-            Kind::Inside | Kind::Pmz(..) => 1,
+            Kind::Inside | Kind::Pmz(..) | Kind::Peer(_) => 1,
+        }
+    }
+
+    /// Whether more loads make sense: a peer that answers nothing any more would have each of them wait for as long as it may.
+    pub(super) async fn lasts(&self) -> Result<()> {
+        match self.kind {
+            Kind::Peer(_) => self.from.run(&Reach(vec![self.to(ECHO)])).await,
+            Kind::Inside | Kind::PortForward { .. } | Kind::Pmz(..) => Ok(()),
         }
     }
 
@@ -143,7 +171,7 @@ impl Way {
     pub(super) fn last_words(&self) -> String {
         match &self.kind {
             Kind::PortForward { forward, .. } => format!(" (kubectl: {})", forward.last_words()),
-            Kind::Inside | Kind::Pmz(..) => String::new(),
+            Kind::Inside | Kind::Pmz(..) | Kind::Peer(_) => String::new(),
         }
     }
 

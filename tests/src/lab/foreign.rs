@@ -13,11 +13,15 @@ use super::reaper::{self, Reaper};
 use crate::pmz_binary;
 
 /// Removes the agent, which has objects outside its namespace, and then what has been put beside it.
-const CLEAN_UP: &str = r#"pmz=$1 config=$2 namespace=$3; shift 2
+const CLEAN_UP: &str = r#"pmz=$1 config=$2 namespace=$4; shift 3
 "$pmz" agent delete --kubeconfig "$config" -n "$namespace"
 kubectl --kubeconfig "$config" delete namespace "$@" --ignore-not-found"#;
-/// Before that, where pmz has connected this machine to it.
-const DISCONNECT: &str = "\"$1\" down >/dev/null 2>&1\n";
+/// Before that, where pmz has connected this machine to it, or something else that has its home among this run's files.
+const DISCONNECT: &str = r#""$1" down >/dev/null 2>&1
+for process in /proc/[0-9]*; do
+    if tr '\0' '\n' <"$process/environ" | grep -q "^HOME=$3/"; then kill "${process#/proc/}"; fi
+done 2>/dev/null
+"#;
 
 /// A cluster with an agent of this run's own, which goes with this process.
 pub struct Foreign {
@@ -69,6 +73,7 @@ impl Foreign {
         image: Option<&str>,
     ) -> Result<Self> {
         let kubeconfig = std::path::absolute(kubeconfig)?;
+        let scratch = reaper::files(&namespace)?;
         let mut clean_up: Vec<OsString> = vec![
             "sh".into(),
             "-c".into(),
@@ -76,11 +81,11 @@ impl Foreign {
             "clean-up".into(),
             (&pmz).into(),
             (&kubeconfig).into(),
+            (&scratch).into(),
             (&namespace).into(),
         ];
         clean_up.extend(beside);
         let reaper = Reaper::start(&namespace, &clean_up)?;
-        let scratch = reaper::files(&namespace)?;
         let mut deploy = Command::new(&pmz);
         deploy
             .args(["agent", "deploy", "-n", &namespace, "--kubeconfig"])
