@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::bare::Carrier;
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use crate::load::Course;
 
 /// The pod that the load's servers run in.

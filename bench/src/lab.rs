@@ -1,8 +1,6 @@
 //! Two network namespaces, and the veth pair between them: the bare machine that everything is measured
 //! against.
 
-use std::fmt;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -12,59 +10,13 @@ use pmz_cli::playground::netlink::Links;
 use pmz_cli::playground::netns::NetNs;
 use pmz_tests::tcp::fresh_netns;
 
+use crate::congestion::APPLICATIONS;
 use crate::load::Course;
 
 /// MTU of an ordinary network, bytes.
 pub(crate) const MTU: u32 = 1500;
 /// Name of both sides' interface.
 pub(crate) const INTERFACE: &str = "eth0";
-
-/// What the applications use where a row doesn't say otherwise: what a developer's machine has.
-pub(crate) const APPLICATIONS: Congestion = Congestion::Cubic;
-/// What most API servers' machines have.
-pub(crate) const API_SERVER: Congestion = Congestion::Cubic;
-/// What pmz asks for, for its own connections to the API server.
-pub(crate) const ASKED: Congestion = Congestion::Bbr;
-
-/// TCP's congestion control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Congestion {
-    /// What most machines have
-    Cubic,
-    /// What pmz asks for
-    Bbr,
-}
-
-impl Congestion {
-    /// The kernel's name for it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Cubic => "cubic",
-            Self::Bbr => "bbr",
-        }
-    }
-
-    /// Whether the kernel has it, as it is now.
-    pub(crate) fn is_available(self) -> Result<bool> {
-        let names = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control")?;
-        Ok(names.split_whitespace().any(|name| name == self.name()))
-    }
-}
-
-impl From<Congestion> for pmz_net::tcp::Congestion {
-    fn from(congestion: Congestion) -> Self {
-        match congestion {
-            Congestion::Bbr => Self::Bbr,
-            Congestion::Cubic => Self::Cubic,
-        }
-    }
-}
-
-impl fmt::Display for Congestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// One side.
 pub(crate) struct Side {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use pmz_cli::playground::netns::NetNs;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use crate::reading::{Reading, Unit};
 use crate::stats::percentile;
 

@@ -7,10 +7,12 @@ mod agent;
 mod bare;
 mod chart;
 mod cluster;
+mod congestion;
 mod cpu;
 mod dns;
 mod goal;
 mod iperf;
+mod kube;
 mod lab;
 mod link;
 mod load;
@@ -71,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "docs/images")]
     charts: Option<PathBuf>,
     #[command(flatten)]
-    kube: cluster::KubeArgs,
+    kube: kube::KubeArgs,
     /// Let the agent and `pmz up` say what they do, on stderr
     #[arg(short, long)]
     verbose: bool,

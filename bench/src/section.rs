@@ -10,8 +10,8 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::chart::Chart;
-use crate::cluster::KubeArgs;
 use crate::goal::Goal;
+use crate::kube::KubeArgs;
 use crate::reading::Reading;
 
 /// Rows that are measured in one setting, one beside the other.

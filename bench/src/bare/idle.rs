@@ -13,8 +13,8 @@ use pmz_net::nat::TcpStack;
 use pmz_tests::tcp::{Bed, Setting, sysctl};
 use socket2::{Domain, Socket, Type};
 
+use crate::congestion::APPLICATIONS;
 use crate::cpu;
-use crate::lab::APPLICATIONS;
 use crate::load::{TIMEOUT, Way};
 use crate::reading::{Reading, Unit};
 use crate::section::{Absent, Run};

@@ -14,8 +14,9 @@ pub(crate) use tunnel::Carrier;
 
 use crate::agent::{self, Setting};
 use crate::chart::Chart;
+use crate::congestion::{API_SERVER, APPLICATIONS, ASKED, Congestion};
 use crate::goal::Goal;
-use crate::lab::{API_SERVER, APPLICATIONS, ASKED, Congestion, Lab};
+use crate::lab::Lab;
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP};
 use crate::reading::Reading;
 use crate::section::{self, Run, Section};

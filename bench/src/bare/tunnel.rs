@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::lab::{Congestion, Lab, Side};
+use crate::congestion::Congestion;
+use crate::lab::{Lab, Side};
 
 /// Inner MTU: what fits into 1500 bytes of IPv4 or IPv6 with WireGuard around it, as wg-quick has it.
 const MTU: u16 = 1420;

@@ -10,8 +10,8 @@ use super::row::{CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
 use super::scene::{HTTP, IPERF3, Scene};
 use super::server::{ECHO, RESET, SHORT};
 use super::way::Way;
+use crate::congestion::APPLICATIONS;
 use crate::iperf;
-use crate::lab::APPLICATIONS;
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50, ROUND_TRIP_P99, Way as Direction};
 use crate::processes::Processes;
 use crate::reading::{Reading, Unit};

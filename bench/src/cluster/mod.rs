@@ -4,7 +4,6 @@ mod goals;
 mod host;
 mod http;
 pub(crate) mod image;
-mod kube;
 mod laptop;
 mod load;
 mod many;
@@ -20,12 +19,11 @@ use async_trait::async_trait;
 use tokio::task::block_in_place;
 
 use crate::chart::Chart;
+use crate::congestion::APPLICATIONS;
 use crate::goal::Goal;
-use crate::lab::APPLICATIONS;
 use crate::reading::Reading;
-use crate::section::{self, Run, Section};
+use crate::section::{self, Absent, Run, Section};
 pub(crate) use host::make;
-pub(crate) use kube::KubeArgs;
 use scene::Scene;
 pub(crate) use server::serve;
 
@@ -66,7 +64,10 @@ impl Section for Cluster {
     }
 
     async fn open(&mut self, run: &Run) -> Result<()> {
-        let scene = Scene::new(run.kube.find()?).await?;
+        let kube = run.kube.find()?.ok_or_else(|| {
+            Absent("it takes a cluster: --kube FOLDER, which boots one here, or --kube FILE, a kubeconfig".into())
+        })?;
+        let scene = Scene::new(kube).await?;
         self.described = Some(scene.description().await?);
         self.scene = Some(scene);
         Ok(())

@@ -14,10 +14,10 @@ use tokio::task::block_in_place;
 
 use super::host::{Host, Pod};
 use super::image;
-use super::kube::Kube;
 use super::laptop::{Here, Laptop};
 use super::load::Reach;
 use super::server::{ECHO, RESET, SHORT};
+use crate::kube::Kube;
 use crate::processes::Processes;
 
 /// The pod's name, and its Service's. The Service has the pod's ports.

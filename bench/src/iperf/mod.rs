@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use crate::load::{Course, Way};
 use crate::process;
 use crate::section::Absent;

@@ -13,9 +13,9 @@ use tokio::time::sleep;
 
 use crate::agent::{self, Setting};
 use crate::bare::Carrier;
+use crate::congestion::{API_SERVER, APPLICATIONS};
 use crate::goal::{Bound, Figure, Goal};
 use crate::iperf;
-use crate::lab::{API_SERVER, APPLICATIONS};
 use crate::load::{Course, ONE_FLOW_DOWN, ONE_FLOW_UP, Way};
 use crate::processes::Processes;
 use crate::reading::{Reading, Unit};

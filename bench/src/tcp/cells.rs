@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::congestion::Congestion;
 use crate::goal::Bound;
-use crate::lab::Congestion;
 use crate::load::Way;
 
 use super::goal::{Goal, Quantity};

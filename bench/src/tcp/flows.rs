@@ -12,7 +12,7 @@ use pmz_cli::playground::netns::NetNs;
 use pmz_tests::tcp::View;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use crate::load::{CHUNK, TIMEOUT, Way};
 
 /// Reads and writes return this often where nothing moves, to see whether it is time to end.

@@ -18,7 +18,7 @@ use super::connects;
 use super::flows::{Connected, Ends, Flows};
 use super::goal::Quantity;
 use super::series::Series;
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use crate::load::{self, Way};
 use crate::stats::{jain, mean};
 

@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use pmz_net::nat::TcpStack;
 use pmz_tests::tcp::Setting;
 
-use crate::lab::Congestion;
+use crate::congestion::Congestion;
 use cells::Cell;
 use measure::Run;
 use report::Report;

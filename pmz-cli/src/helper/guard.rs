@@ -5,22 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use pmz_net::guard::{Guard, GuardError, GuardReport};
 use pmz_net::tunnel::PeerId;
-use serde::{Deserialize, Serialize};
 
 use super::client::{HelperClient, HelperError};
-use super::message::{Refusal, Reply, Request};
+use super::message::{GuardRequest, Refusal, Reply, Request};
 
 /// Peers that are known ahead: the daemon's tunnel numbers one after another, and answers to the first message of
 /// the next one must get through before the helper could be told.
 pub const AHEAD: u32 = 16;
-
-/// Guards the UDP socket that the helper opened last, from now on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GuardRequest {
-    /// The agent's number as a peer: this one, and [`AHEAD`] behind it, are let through.
-    pub peer: u32,
-}
 
 impl HelperClient {
     /// See [`GuardRequest`]. Returns what was counted since the helper began.

@@ -9,7 +9,6 @@ use pmz_net::route::{Plan, PlanError, Wishes};
 use serde::{Deserialize, Serialize};
 
 use super::capture::{CaptureReply, CaptureRequest};
-use super::guard::GuardRequest;
 use super::steering::{SteerReply, SteerRequest};
 
 /// The largest message either way, in bytes of JSON.
@@ -23,6 +22,14 @@ pub enum Family {
     V4,
     /// IPv6, and IPv4 by mapped addresses.
     V6,
+}
+
+/// Guards the UDP socket that the helper opened last, from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardRequest {
+    /// The agent's number as a peer: this one, and [`super::AHEAD`] behind it, are let through.
+    pub peer: u32,
 }
 
 /// How far routes into the tunnel may go. The same prefix on another device is never taken.

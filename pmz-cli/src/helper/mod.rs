@@ -23,8 +23,8 @@ mod wire;
 
 pub use capture::{CaptureReply, CaptureRequest, Caught};
 pub use client::{HelperClient, HelperError, PreviousResolver, Tun};
-pub use guard::{AHEAD, GuardRequest};
-pub use message::{Answer, Claim, Family, MAX_MESSAGE, Refusal, Reply, Request};
+pub use guard::AHEAD;
+pub use message::{Answer, Claim, Family, GuardRequest, MAX_MESSAGE, Refusal, Reply, Request};
 pub use resolv::{PutBack, machine_nameservers, nameservers_of};
 pub use runtime::Paths;
 pub use server::{put_back, serve};

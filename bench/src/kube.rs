@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use crate::section::Absent;
-
 /// As the command line says it.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KubeArgs {
@@ -24,7 +22,7 @@ pub(crate) struct KubeArgs {
 
 /// What that comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kube<'a> {
+pub(crate) enum Kube<'a> {
     /// One is booted by the commands in this folder.
     Booted(&'a Path),
     /// One runs, and this program is a guest of it.
@@ -36,12 +34,13 @@ pub(super) enum Kube<'a> {
 }
 
 impl KubeArgs {
+    /// The cluster, if one is named.
+    ///
     /// # Errors
-    /// [`Absent`] where there is none; any other error where options don't fit together.
-    pub(super) fn find(&self) -> Result<Kube<'_>> {
+    /// Where options don't fit together.
+    pub(crate) fn find(&self) -> Result<Option<Kube<'_>>> {
         let Some(path) = self.kube.as_deref() else {
-            let why = "it takes a cluster: --kube FOLDER, which boots one here, or --kube FILE, a kubeconfig";
-            return Err(Absent(why.into()).into());
+            return Ok(None);
         };
         if path.is_dir() {
             let options = [&self.image, &self.agent_image];
@@ -50,7 +49,7 @@ impl KubeArgs {
                 "--image and --agent-image are for a kubeconfig: {} boots a cluster, which gets images of this program's making",
                 path.display()
             );
-            return Ok(Kube::Booted(path));
+            return Ok(Some(Kube::Booted(path)));
         }
         ensure!(path.is_file(), "--kube: {} is not there", path.display());
         let Some(image) = self.image.as_deref() else {
@@ -59,11 +58,11 @@ impl KubeArgs {
                  `pmz-bench image FILE` makes one"
             );
         };
-        Ok(Kube::Foreign {
+        Ok(Some(Kube::Foreign {
             kubeconfig: path,
             image,
             agent_image: self.agent_image.as_deref(),
-        })
+        }))
     }
 }
 
@@ -83,20 +82,19 @@ mod tests {
     fn a_folder_boots_a_cluster_and_a_file_is_a_kubeconfig_that_needs_an_image() {
         let file = "Cargo.toml";
         let folder = args("src", None, None);
-        assert_eq!(folder.find().unwrap(), Kube::Booted(Path::new("src")));
+        assert_eq!(folder.find().unwrap(), Some(Kube::Booted(Path::new("src"))));
         let foreign = args(file, Some("load:1"), Some("pmz:1"));
         let found = Kube::Foreign {
             kubeconfig: Path::new(file),
             image: "load:1",
             agent_image: Some("pmz:1"),
         };
-        assert_eq!(foreign.find().unwrap(), found);
+        assert_eq!(foreign.find().unwrap(), Some(found));
     }
 
     #[test]
-    fn no_cluster_is_told_as_missing_and_what_does_not_fit_as_a_mistake() {
-        let none = KubeArgs::default().find().unwrap_err();
-        assert!(none.downcast_ref::<Absent>().is_some(), "{none}");
+    fn there_need_be_no_cluster_and_what_does_not_fit_is_a_mistake() {
+        assert_eq!(KubeArgs::default().find().unwrap(), None);
         for (mistake, word) in [
             (args("src", Some("load:1"), None), "--image"),
             (args("src", None, Some("pmz:1")), "--agent-image"),
@@ -104,7 +102,6 @@ mod tests {
             (args("no-such-file", Some("load:1"), None), "no-such-file"),
         ] {
             let error = mistake.find().unwrap_err();
-            assert!(error.downcast_ref::<Absent>().is_none(), "{error}");
             assert!(error.to_string().contains(word), "{error}");
         }
     }
