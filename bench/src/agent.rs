@@ -12,7 +12,6 @@ use pmz_cli::playground::world::World;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bare::Carrier;
 use crate::congestion::Congestion;
 use crate::load::Course;
 
@@ -21,6 +20,13 @@ const POD: &str = "db-0";
 /// A name that leads to it.
 const NAME: &str = "db-0.db.default.svc";
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Which carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Udp,
+    Stream,
+}
 
 /// What the playground is to be.
 #[derive(Clone, Debug)]

@@ -2,9 +2,10 @@
 
 use pmz_tests::{BORINGTUN, WIREGUARD_GO};
 
+use super::Row;
 use super::idle::{COST_ALONE, COST_BESIDE};
 use super::load::{DATAGRAMS, FLOWS};
-use super::{Carrier, Row};
+use crate::agent::Carrier;
 use crate::goal::{Bound, Figure, Goal};
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50, ROUND_TRIP_P99};
 

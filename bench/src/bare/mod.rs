@@ -10,9 +10,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use pmz_tests::{BORINGTUN, GOTATUN, WIREGUARD_GO, WireguardProgram};
 
-pub(crate) use tunnel::Carrier;
-
-use crate::agent::{self, Setting};
+use crate::agent::{self, Carrier, Setting};
 use crate::chart::Chart;
 use crate::congestion::{API_SERVER, APPLICATIONS, ASKED, Congestion};
 use crate::goal::Goal;

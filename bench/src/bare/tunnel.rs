@@ -22,21 +22,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::agent::Carrier;
 use crate::congestion::Congestion;
 use crate::lab::{Lab, Side};
 
 /// Inner MTU: what fits into 1500 bytes of IPv4 or IPv6 with WireGuard around it, as wg-quick has it.
 const MTU: u16 = 1420;
-const STREAMS: u16 = 4;
+const STREAMS: u16 = 2;
 /// Of the connections that carry the streams, both ways.
 pub(crate) const STREAM_CONGESTION: Congestion = Congestion::Cubic;
-
-/// Which carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
-    Udp,
-    Stream,
-}
 
 struct End {
     engine: Arc<Engine>,

@@ -4,7 +4,7 @@ use super::row::{
     AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
     HEY, MANY_ERRORS, MANY_LAST, Row,
 };
-use crate::bare::Carrier;
+use crate::agent::Carrier;
 use crate::chart::Chart;
 use crate::goal::{Bound, Figure, Goal};
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50};

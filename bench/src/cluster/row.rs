@@ -8,7 +8,7 @@ use super::measure;
 use super::peer::Peer;
 use super::scene::Scene;
 use super::way::Way;
-use crate::bare::Carrier;
+use crate::agent::Carrier;
 use crate::reading::Reading;
 use crate::section::Run;
 

@@ -17,7 +17,7 @@ use super::load::Reach;
 use super::peer::{Connected, Peer};
 use super::scene::{SERVERS, Scene, ports, served};
 use super::server::ECHO;
-use crate::bare::Carrier;
+use crate::agent::Carrier;
 use crate::process::enter;
 use crate::processes::Processes;
 use crate::section::Absent;

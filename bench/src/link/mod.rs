@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use pmz_cli::playground::link::{LinkEmulator, LinkEnd, LinkSpec, QueueLimit};
 use tokio::task::block_in_place;
 
+use crate::agent::Carrier;
 use crate::agent::{self, Setting};
-use crate::bare::Carrier;
 use crate::chart::Chart;
 use crate::congestion::{API_SERVER, APPLICATIONS, ASKED, Congestion};
 use crate::goal::Goal;

@@ -11,8 +11,7 @@ use pmz_cli::playground::netns::NetNs;
 use pmz_cli::playground::world::World;
 use tokio::time::sleep;
 
-use crate::agent::{self, Setting};
-use crate::bare::Carrier;
+use crate::agent::{self, Carrier, Setting};
 use crate::congestion::{API_SERVER, APPLICATIONS};
 use crate::goal::{Bound, Figure, Goal};
 use crate::iperf;
