@@ -1,11 +1,11 @@
 //! A name server as the laptop has it without pmz: on the lan, by UDP and TCP. It knows all names of some zones.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pmz_cli::playground::addresses;
@@ -20,6 +20,8 @@ const ZONES: [&str; 2] = ["example.org", "root-servers.net"];
 const PORT: u16 = 53;
 /// How often it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
+/// An address that a server had is free by then.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 const A: u16 = 1;
 const HEADER: usize = 12;
@@ -64,8 +66,8 @@ impl Outside {
         };
         for at in at {
             let (udp, tcp) = machine.in_netns(|| -> io::Result<_> {
-                let udp = (by != Transports::Tcp).then(|| UdpSocket::bind(at));
-                Ok((udp.transpose()?, TcpListener::bind(at)?))
+                let udp = (by != Transports::Tcp).then(|| free(|| UdpSocket::bind(at)));
+                Ok((udp.transpose()?, free(|| TcpListener::bind(at))?))
             })??;
             if let Some(udp) = udp {
                 udp.set_read_timeout(Some(LOOK))?;
@@ -99,6 +101,20 @@ impl Outside {
         let (end, zones) = (self.end.clone(), self.zones.clone());
         self.threads
             .push(std::thread::spawn(move || serve(&end, &zones)));
+    }
+}
+
+/// Binds once the address is free: a process that another test is just starting has copies of the sockets of the server
+/// before, until it executes.
+fn free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + FREE_WITHIN;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(LOOK);
+            }
+            bound => return bound,
+        }
     }
 }
 
