@@ -19,7 +19,7 @@ kubectl --kubeconfig "$config" delete namespace "$@" --ignore-not-found"#;
 /// Before that, where pmz has connected this machine to it, or something else that has its home among this run's files.
 const DISCONNECT: &str = r#""$1" down >/dev/null 2>&1
 for process in /proc/[0-9]*; do
-    if tr '\0' '\n' <"$process/environ" | grep -q "^HOME=$3/"; then kill "${process#/proc/}"; fi
+    if tr '\0' '\n' <"$process/environ" | grep -q "^HOME=${3:?}/"; then kill "${process#/proc/}"; fi
 done 2>/dev/null
 "#;
 
