@@ -138,7 +138,7 @@ impl Worker {
             return;
         }
         bump(&self.counters.dials);
-        match dial_tcp(key.service) {
+        match dial_tcp(key.service, &self.ports) {
             Ok(socket) => {
                 let until = self.now + self.config.dial_timeout;
                 let flow = TcpFlow::new(*key, socket, opening, until);

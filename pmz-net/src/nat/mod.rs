@@ -32,6 +32,7 @@ mod inbox;
 mod lifecycle;
 mod outlet;
 mod peers;
+mod ports;
 mod queue;
 mod seat;
 mod sockets;

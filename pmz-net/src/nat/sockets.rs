@@ -8,6 +8,8 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::ports::SourcePorts;
+
 /// Why a client is told that its packet went nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreachable {
@@ -54,19 +56,11 @@ impl Failure {
 const KEEPALIVE: Duration = Duration::from_secs(240);
 
 /// Begins to connect to a service; the socket becomes writable when that has ended.
-pub(super) fn dial_tcp(service: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(service),
-        Type::STREAM.nonblocking().cloexec(),
-        Some(Protocol::TCP),
-    )?;
+pub(super) fn dial_tcp(service: SocketAddr, from: &SourcePorts) -> io::Result<Socket> {
+    let socket = from.dial(service)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    match socket.connect(&service.into()) {
-        Ok(()) => Ok(socket),
-        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
-        Err(e) => Err(e),
-    }
+    Ok(socket)
 }
 
 /// A UDP socket that talks to this service alone.

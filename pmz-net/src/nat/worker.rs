@@ -16,6 +16,7 @@ use super::echo::EchoFlow;
 use super::flow::{FlowId, FlowKey, FlowTable};
 use super::outlet::Outlet;
 use super::peers::Peers;
+use super::ports::SourcePorts;
 use super::queue::{Batch, Queue};
 use super::sockets::{Failure, Unreachable};
 use super::tcp::{End, Memory, Outcome, RingPool, TcpFlow, TimeWait, ring_size};
@@ -74,6 +75,7 @@ pub(super) struct Worker {
     pub(super) outlet: Outlet,
     pub(super) flows: FlowTable<Flow>,
     pub(super) peers: Peers,
+    pub(super) ports: SourcePorts,
     pub(super) time_wait: TimeWait,
     pub(super) reassembler: Reassembler,
     timers: Timers,
@@ -107,6 +109,7 @@ impl Worker {
             reassembler: Reassembler::new(),
             flows: FlowTable::new(),
             peers: Peers::default(),
+            ports: SourcePorts::of_namespace(),
             timers: Timers::default(),
             ready: VecDeque::new(),
             batch: Batch::default(),

@@ -9,5 +9,6 @@ mod client;
 mod datagrams;
 mod faults;
 mod hands;
+mod ports;
 mod services;
 mod tcp;
