@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pmz_cli::playground::world::World;
-use pmz_tests::{Http, connect, options, scene, script, socket};
+use pmz_tests::{Http, connect, eventually, options, scene, script, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::{pod, service};
 
 const CONNECTIONS: usize = 1000;
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_thousand_connections_at_once_each_get_their_own_bytes_back() {
@@ -68,6 +69,50 @@ async fn talk(number: usize, mut stream: TcpStream) -> Result<()> {
         back.len()
     );
     Ok(())
+}
+
+/// Sends a signal to the daemon. The pattern doesn't match this script.
+const SIGNAL_DAEMON: &str = r#"
+for p in /proc/[0-9]*; do
+    case "$(tr '\0' ' ' < $p/cmdline)" in
+        *" daemon --helper-f"[d]*) kill "$SIGNAL" ${p#/proc/};;
+    esac
+done
+"#;
+
+#[test]
+fn connections_begun_while_the_daemon_is_not_running_lose_no_packet() {
+    const AT_ONCE: usize = 800;
+    scene(
+        "a late daemon",
+        || options(None),
+        async |world| {
+            world.up(&[], false).await?;
+            let db = pod(world, "db-0", 5432, 4)?;
+            let laptop = world.playground().laptop();
+            let signal =
+                async |signal| script(laptop, &format!("SIGNAL={signal}; {SIGNAL_DAEMON}")).await;
+            signal("-STOP").await?;
+            let mut connecting = JoinSet::new();
+            for _ in 0..AT_ONCE {
+                connecting.spawn(socket(world, db)?.connect(db));
+            }
+            eventually("all connections are begun", LIMIT, async || {
+                let begun = script(laptop, "grep -c ' 02 ' /proc/net/tcp || true").await?;
+                Ok((begun.trim().parse::<usize>()? >= AT_ONCE).then_some(()))
+            })
+            .await?;
+            signal("-CONT").await?;
+            let mut open = Vec::new();
+            while let Some(connected) = connecting.join_next().await {
+                open.push(connected??);
+            }
+            let lost = script(laptop, "grep pmz0 /proc/net/dev").await?;
+            let lost = lost.split_whitespace().nth(12);
+            ensure!(lost == Some("0"), "{lost:?} packets are lost");
+            Ok(())
+        },
+    );
 }
 
 #[test]
