@@ -63,6 +63,11 @@ impl State {
             some => &self.streams[..some],
         }
     }
+
+    /// The numbers of those.
+    fn numbers(&self) -> impl Iterator<Item = u16> {
+        self.sending().iter().map(|s| s.index())
+    }
 }
 
 /// A peer's ways, for metrics and `status`.
@@ -127,12 +132,14 @@ impl Paths {
         state.streams.retain(|s| s.index() != stream.index());
         state.streams.push(stream);
         state.streams.sort_by_key(|s| s.index());
+        self.spread_over(&state);
     }
 
     /// Takes a stream away; packets of its flows go on another one.
     pub fn remove_stream(&self, stream: &Arc<StreamQueue>) {
         let mut state = self.state.write();
         state.streams.retain(|s| !Arc::ptr_eq(s, stream));
+        self.spread_over(&state);
         if state.streams.is_empty() && self.follows && state.direction == Direction::Stream {
             state.direction = Direction::None;
         }
@@ -145,7 +152,16 @@ impl Paths {
 
     /// Flows from here take the first `count` streams only, while one of them is open: the others are there for what comes.
     pub fn send_on(&self, count: u16) {
-        self.state.write().sent_on = Some(count);
+        let mut state = self.state.write();
+        state.sent_on = Some(count);
+        self.spread_over(&state);
+    }
+
+    /// Tells those that have flows already of other streams.
+    fn spread_over(&self, state: &State) {
+        if let Some(spread) = self.spread.lock().as_mut() {
+            spread.open(state.numbers(), coarse_ms() as u32);
+        }
     }
 
     /// Flows that sent something on streams within the last second.
@@ -159,11 +175,15 @@ impl Paths {
     /// The stream of a flow: the same one while the flow is active and the stream is open, unless a new one takes it.
     pub fn stream_for(&self, flow_hash: u32) -> Option<Arc<StreamQueue>> {
         let state = self.state.read();
-        let numbers = state.sending().iter().map(|s| s.index());
-        let mut spread = self.spread.lock();
-        let spread = spread.get_or_insert_with(Spread::new);
         // The low bits of the coarse clock will do.
-        let number = spread.stream(flow_hash, coarse_ms() as u32, numbers)?;
+        let now_ms = coarse_ms() as u32;
+        let mut spread = self.spread.lock();
+        let spread = spread.get_or_insert_with(|| {
+            let mut spread = Spread::new();
+            spread.open(state.numbers(), now_ms);
+            spread
+        });
+        let number = spread.stream(flow_hash, now_ms)?;
         state.streams.iter().find(|s| s.index() == number).cloned()
     }
 

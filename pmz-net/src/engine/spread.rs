@@ -1,5 +1,7 @@
 //! Which of a peer's streams a flow takes.
 
+use std::mem;
+
 /// Flows are told apart by this many of their hash's values. Two that share one share a stream.
 const BUCKETS: usize = 1024;
 /// A flow that was silent so long, in milliseconds, has nothing under way that could be overtaken: it may take another
@@ -19,7 +21,8 @@ const MOVE_EVERY_MS: u32 = 100;
 /// A state machine: the caller tells the time.
 pub(super) struct Spread {
     buckets: Box<[Bucket]>,
-    /// Active flows of each stream, when they were last counted and those that came since.
+    /// The numbers of the open streams, and how many active flows each has: when they were last counted, and those that came
+    /// since.
     counts: Vec<(u16, u32)>,
     /// When they were last counted.
     counted_ms: u32,
@@ -61,21 +64,26 @@ impl Spread {
         self.buckets.iter().filter(|b| b.is_active(now_ms)).count()
     }
 
-    /// The number of the stream of a flow that sends now; `streams` are the numbers of those that are open.
-    pub(super) fn stream(
-        &mut self,
-        flow_hash: u32,
-        now_ms: u32,
-        streams: impl Iterator<Item = u16> + Clone,
-    ) -> Option<u16> {
+    /// From now on streams of these numbers are open, and no others.
+    pub(super) fn open(&mut self, streams: impl Iterator<Item = u16>, now_ms: u32) {
+        let before = mem::take(&mut self.counts);
+        self.counts = streams.map(|stream| (stream, 0)).collect();
+        let came = |(stream, _): &_| !before.iter().any(|(s, _)| s == stream);
+        if !before.is_empty() && self.counts.iter().any(came) {
+            self.came_ms = Some(now_ms);
+        }
+        self.count(now_ms);
+    }
+
+    /// The number of the stream of a flow that sends now; none where none is open.
+    pub(super) fn stream(&mut self, flow_hash: u32, now_ms: u32) -> Option<u16> {
         let at = flow_hash as usize % BUCKETS;
         let bucket = self.buckets[at];
-        let stays = bucket.is_active(now_ms) && streams.clone().any(|s| s == bucket.stream);
-        let is_known = streams.clone().eq(self.counts.iter().map(|(s, _)| *s));
+        let stays =
+            bucket.is_active(now_ms) && self.counts.iter().any(|(s, _)| *s == bucket.stream);
         let is_old = now_ms.wrapping_sub(self.counted_ms) >= COUNT_EVERY_MS;
-        let matters = !stays || self.came_ms.is_some();
-        if !is_known || (is_old && matters) {
-            self.count(now_ms, streams);
+        if is_old && (!stays || self.came_ms.is_some()) {
+            self.count(now_ms);
         }
         let stream = if stays {
             self.relief(bucket.stream, now_ms).unwrap_or(bucket.stream)
@@ -93,14 +101,10 @@ impl Spread {
     }
 
     /// Counts the active flows of each stream.
-    fn count(&mut self, now_ms: u32, streams: impl Iterator<Item = u16> + Clone) {
-        let came = |stream| !self.counts.iter().any(|(s, _)| *s == stream);
-        if !self.counts.is_empty() && streams.clone().any(came) {
-            self.came_ms = Some(now_ms);
-        }
+    fn count(&mut self, now_ms: u32) {
         let is_settling = |came: u32| now_ms.wrapping_sub(came) < SETTLING_MS;
         self.came_ms = self.came_ms.filter(|came| is_settling(*came));
-        self.counts = streams.map(|stream| (stream, 0)).collect();
+        self.counts.iter_mut().for_each(|(_, count)| *count = 0);
         self.counted_ms = now_ms;
         for bucket in self.buckets.iter().filter(|b| b.is_active(now_ms)) {
             if let Some((_, count)) = self.counts.iter_mut().find(|c| c.0 == bucket.stream) {
@@ -131,81 +135,90 @@ impl Spread {
 mod tests {
     use super::*;
 
-    fn counts(spread: &mut Spread, flows: &[u32], now_ms: u32, streams: &[u16]) -> Vec<usize> {
+    fn spread(streams: &[u16]) -> Spread {
+        let mut spread = Spread::new();
+        open(&mut spread, streams, 0);
+        spread
+    }
+
+    fn open(spread: &mut Spread, streams: &[u16], now_ms: u32) {
+        spread.open(streams.iter().copied(), now_ms);
+    }
+
+    /// How many of the flows each stream has.
+    fn counts(spread: &mut Spread, flows: &[u32], now_ms: u32) -> Vec<usize> {
         let taken: Vec<u16> = flows
             .iter()
-            .map(|flow| {
-                spread
-                    .stream(*flow, now_ms, streams.iter().copied())
-                    .unwrap()
-            })
+            .map(|flow| spread.stream(*flow, now_ms).unwrap())
             .collect();
+        let streams: Vec<_> = spread.counts.iter().map(|(s, _)| *s).collect();
         let of = |stream| taken.iter().filter(|s| **s == stream).count();
         streams.iter().map(|s| of(*s)).collect()
     }
 
     #[test]
     fn flows_are_spread_evenly_whatever_their_hashes_are() {
-        let mut spread = Spread::new();
+        let mut spread = spread(&[0, 1, 2, 3]);
         // All on one stream if the hash alone decided.
         let flows: Vec<u32> = (0..20).map(|flow| flow * 4).collect();
-        let streams = [0, 1, 2, 3];
-        assert_eq!(counts(&mut spread, &flows, 7, &streams), [5, 5, 5, 5]);
+        assert_eq!(counts(&mut spread, &flows, 7), [5, 5, 5, 5]);
     }
 
     #[test]
     fn a_flow_stays_on_its_stream_while_it_is_active_and_goes_where_there_is_room_after_that() {
-        let mut spread = Spread::new();
-        let streams = || [0_u16, 1].into_iter();
-        let first = spread.stream(1, 0, streams()).unwrap();
-        let second = spread.stream(2, 0, streams()).unwrap();
+        let mut lasting = spread(&[0, 1]);
+        let first = lasting.stream(1, 0).unwrap();
+        let second = lasting.stream(2, 0).unwrap();
         assert_ne!(first, second);
         let mut now = 0;
         for _ in 0..100 {
             now += IDLE_MS - 1;
-            assert_eq!(spread.stream(1, now, streams()), Some(first));
+            assert_eq!(lasting.stream(1, now), Some(first));
             // Others come and go.
-            spread.stream(now, now, streams());
+            lasting.stream(now, now);
         }
         // It falls silent, and the other's stream is the one with room.
-        let mut spread = Spread::new();
-        assert_eq!(spread.stream(1, 0, streams()), Some(0));
-        assert_eq!(spread.stream(2, 0, streams()), Some(1));
+        let mut spread = spread(&[0, 1]);
+        assert_eq!(spread.stream(1, 0), Some(0));
+        assert_eq!(spread.stream(2, 0), Some(1));
         now = IDLE_MS;
-        assert_eq!(spread.stream(3, now, streams()), Some(0));
-        assert_eq!(spread.stream(1, now, streams()), Some(1));
+        assert_eq!(spread.stream(3, now), Some(0));
+        assert_eq!(spread.stream(1, now), Some(1));
     }
 
     #[test]
     fn flows_of_a_stream_that_ended_take_the_others_and_a_new_stream_takes_new_flows() {
-        let mut spread = Spread::new();
+        let mut spread = spread(&[0, 1, 2]);
         let flows: Vec<u32> = (0..12).collect();
-        assert_eq!(counts(&mut spread, &flows, 0, &[0, 1, 2]), [4, 4, 4]);
-        assert_eq!(counts(&mut spread, &flows, 1, &[0, 2]), [6, 6]);
+        assert_eq!(counts(&mut spread, &flows, 0), [4, 4, 4]);
+        open(&mut spread, &[0, 2], 1);
+        assert_eq!(counts(&mut spread, &flows, 1), [6, 6]);
         let more: Vec<u32> = (12..18).collect();
-        assert_eq!(counts(&mut spread, &more, 2, &[0, 2, 3]), [0, 0, 6]);
-        assert_eq!(spread.stream(5, 3, std::iter::empty()), None);
+        open(&mut spread, &[0, 2, 3], 2);
+        assert_eq!(counts(&mut spread, &more, 2), [0, 0, 6]);
+        open(&mut spread, &[], 3);
+        assert_eq!(spread.stream(5, 3), None);
     }
 
     #[test]
     fn new_streams_take_active_flows_one_after_the_other_until_all_have_as_many() {
-        let mut spread = Spread::new();
+        let mut spread = spread(&[0, 1, 2, 3]);
         let flows: Vec<u32> = (0..20).collect();
-        let (four, eight) = ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(counts(&mut spread, &flows, 0, &four), [5; 4]);
+        assert_eq!(counts(&mut spread, &flows, 0), [5; 4]);
         // Those that are the first have nothing to take.
-        assert_eq!(counts(&mut spread, &flows, 500, &four), [5; 4]);
-        let before = counts(&mut spread, &flows, 1000, &eight);
+        assert_eq!(counts(&mut spread, &flows, 500), [5; 4]);
+        open(&mut spread, &[0, 1, 2, 3, 4, 5, 6, 7], 1000);
+        let before = counts(&mut spread, &flows, 1000);
         let mut moved = before[4..].iter().sum::<usize>();
         assert_eq!(moved, 1);
         for round in 1..20 {
-            let then = counts(&mut spread, &flows, 1000 + round * 50, &eight);
+            let then = counts(&mut spread, &flows, 1000 + round * 50);
             let so_far = then[4..].iter().sum::<usize>();
             assert!(so_far <= moved + 1, "{so_far} after {moved}");
             moved = so_far;
         }
-        let mut settled = counts(&mut spread, &flows, 2000, &eight);
-        let again = counts(&mut spread, &flows, 2900, &eight);
+        let mut settled = counts(&mut spread, &flows, 2000);
+        let again = counts(&mut spread, &flows, 2900);
         assert_eq!(again, settled, "no flow moves for nothing");
         settled.sort_unstable();
         assert_eq!(settled, [2, 2, 2, 2, 3, 3, 3, 3]);
@@ -213,38 +226,37 @@ mod tests {
 
     #[test]
     fn flows_have_settled_after_a_while_and_stay_where_they_are() {
-        let mut spread = Spread::new();
+        let mut spread = spread(&[0, 1]);
         let flows: Vec<u32> = (0..8).collect();
-        assert_eq!(counts(&mut spread, &flows, 0, &[0, 1]), [4, 4]);
+        assert_eq!(counts(&mut spread, &flows, 0), [4, 4]);
         for now in [900, 1800, 2700, 3600] {
-            assert_eq!(counts(&mut spread, &flows, now, &[0, 1]), [4, 4]);
+            assert_eq!(counts(&mut spread, &flows, now), [4, 4]);
         }
         // Those of one of them end.
         let odd: Vec<u32> = flows.iter().copied().filter(|f| f % 2 == 1).collect();
         for now in (3700..9000).step_by(100) {
-            assert_eq!(counts(&mut spread, &odd, now, &[0, 1]), [0, 4]);
+            assert_eq!(counts(&mut spread, &odd, now), [0, 4]);
         }
     }
 
     #[test]
     fn active_flows_are_counted_whatever_their_stream() {
-        let mut spread = Spread::new();
+        let mut spread = spread(&[0, 1, 2]);
         assert_eq!(spread.active(0), 0);
         let flows: Vec<u32> = (0..12).collect();
-        counts(&mut spread, &flows, 0, &[0, 1, 2]);
-        counts(&mut spread, &flows[..5], 500, &[0, 1, 2]);
+        counts(&mut spread, &flows, 0);
+        counts(&mut spread, &flows[..5], 500);
         assert_eq!(spread.active(999), 12);
         assert_eq!(spread.active(1000), 5);
     }
 
     #[test]
     fn the_time_may_wrap_around() {
-        let mut spread = Spread::new();
-        let streams = || [0_u16, 1, 2].into_iter();
-        let first = spread.stream(9, u32::MAX, streams());
+        let mut spread = spread(&[0, 1, 2]);
+        let first = spread.stream(9, u32::MAX);
         for flow in 100..150 {
-            spread.stream(flow, 3, streams());
+            spread.stream(flow, 3);
         }
-        assert_eq!(spread.stream(9, 4, streams()), first);
+        assert_eq!(spread.stream(9, 4), first);
     }
 }
