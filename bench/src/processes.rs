@@ -129,6 +129,8 @@ pub(crate) fn resident(process: &Path) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     #[test]
@@ -147,8 +149,13 @@ mod tests {
     fn what_has_a_home_of_its_own_is_found_and_killed_by_it() {
         let home = std::env::temp_dir().join(format!("pmz-bench-home-{}", std::process::id()));
         let mut command = std::process::Command::new("cat");
-        let piped = std::process::Stdio::piped();
-        let mut started = command.env("HOME", &home).stdin(piped).spawn().unwrap();
+        let piped = std::process::Stdio::piped;
+        command.env("HOME", &home).stdin(piped()).stdout(piped());
+        let mut started = command.spawn().unwrap();
+        // The kernel sets a new program's environment shortly after spawn(3) has returned: what runs has it.
+        started.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+        let answer = started.stdout.as_mut().unwrap().read_exact(&mut [0]);
+        answer.unwrap();
         let found = Processes::of_home(&home).unwrap();
         assert_eq!(found.count(), 1);
         found.kill();
