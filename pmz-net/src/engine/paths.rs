@@ -157,7 +157,7 @@ impl Paths {
         self.spread_over(&state);
     }
 
-    /// Tells those that have flows already of other streams.
+    /// Spreads flows over the streams that there are now, once flows have asked for any.
     fn spread_over(&self, state: &State) {
         if let Some(spread) = self.spread.lock().as_mut() {
             spread.open(state.numbers(), coarse_ms() as u32);
@@ -175,15 +175,10 @@ impl Paths {
     /// The stream of a flow: the same one while the flow is active and the stream is open, unless a new one takes it.
     pub fn stream_for(&self, flow_hash: u32) -> Option<Arc<StreamQueue>> {
         let state = self.state.read();
-        // The low bits of the coarse clock will do.
-        let now_ms = coarse_ms() as u32;
         let mut spread = self.spread.lock();
-        let spread = spread.get_or_insert_with(|| {
-            let mut spread = Spread::new();
-            spread.open(state.numbers(), now_ms);
-            spread
-        });
-        let number = spread.stream(flow_hash, now_ms)?;
+        let spread = spread.get_or_insert_with(|| Spread::over(state.numbers()));
+        // The low bits of the coarse clock will do.
+        let number = spread.stream(flow_hash, coarse_ms() as u32)?;
         state.streams.iter().find(|s| s.index() == number).cloned()
     }
 

@@ -49,10 +49,11 @@ impl Bucket {
 }
 
 impl Spread {
-    pub(super) fn new() -> Self {
+    /// Over the streams of these numbers; no flow has one yet.
+    pub(super) fn over(streams: impl Iterator<Item = u16>) -> Self {
         Self {
             buckets: vec![Bucket::default(); BUCKETS].into_boxed_slice(),
-            counts: Vec::new(),
+            counts: streams.map(|stream| (stream, 0)).collect(),
             counted_ms: 0,
             came_ms: None,
             moved_ms: 0,
@@ -136,9 +137,7 @@ mod tests {
     use super::*;
 
     fn spread(streams: &[u16]) -> Spread {
-        let mut spread = Spread::new();
-        open(&mut spread, streams, 0);
-        spread
+        Spread::over(streams.iter().copied())
     }
 
     fn open(spread: &mut Spread, streams: &[u16], now_ms: u32) {

@@ -68,8 +68,8 @@ impl Netlink {
         })
     }
 
-    /// Brings a link up with this MTU in bytes, room for [`QUEUE`] packets, and without the link-local address that Linux would give it:
-    /// router solicitations have no business in a tunnel.
+    /// Brings a TUN up with this MTU in bytes, with room for 2,000 packets before its reader, and without the
+    /// link-local address that Linux would give it: router solicitations have no business in a tunnel.
     ///
     /// # Errors
     /// When the link is gone, the MTU is out of the device's range, or the right is missing.

@@ -9,7 +9,8 @@ use pmz_net::capture::{Capture, CaptureSockets, Datagram, Slots, receive, send};
 use pmz_net::route::Netlink;
 
 use crate::cgroup;
-use crate::common::namespace::{Namespace, give};
+use crate::common::cables::give;
+use crate::common::namespace::Namespace;
 
 /// Longer than anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);

@@ -1,19 +1,10 @@
 //! Whether this machine, and whoever runs the tests, can.
 
-use std::io::Write;
 use std::sync::OnceLock;
 
 use pmz_net::steer::{SteerError, Trial};
 
-/// Says that the running test is skipped, and why: straight to stderr, past the harness that keeps what passing
-/// tests print.
-pub(crate) fn skipped(why: &str) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    // Where there is no stderr nobody reads it.
-    let line = format!("skipped: {test}: {why}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-}
+pub(crate) use super::skipped::skipped;
 
 /// Whether eBPF programs and network namespaces can be made; where not, says that the test is skipped.
 pub(crate) fn allowed() -> bool {

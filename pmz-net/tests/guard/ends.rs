@@ -18,7 +18,7 @@ use pmz_net::route::Netlink;
 use pmz_net::tunnel::{Peer, PeerId, Tunnel};
 use tokio::sync::mpsc;
 
-use crate::common::namespace::give;
+use crate::common::cables::give;
 use crate::frames::PORT;
 use crate::net::{ETH, Machine};
 

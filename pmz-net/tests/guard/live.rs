@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use pmz_net::guard::{Guard, GuardError};
 
-use crate::common::namespace::give;
+use crate::common::cables::give;
 use crate::common::skip::need_root;
 use crate::ends::{AGENT, Ends, Place};
 use crate::frames::{PORT, message, to_receiver};

@@ -5,7 +5,8 @@ use std::ops::Deref;
 
 use rtnetlink::{LinkBridge, LinkUnspec};
 
-use crate::common::namespace::{Namespace, give};
+use crate::common::cables::give;
+use crate::common::namespace::Namespace;
 
 /// Each machine's interface to the bridge.
 pub(crate) const ETH: &str = "eth0";

@@ -8,7 +8,8 @@ use aya::programs::loaded_programs;
 use pmz_net::guard::{GUARD_PROGRAMS, Guard, GuardReport, GuardTrial};
 use pmz_net::tunnel::PeerId;
 
-use crate::common::namespace::{Namespace, give};
+use crate::common::cables::give;
+use crate::common::namespace::Namespace;
 use crate::common::skip::{need_root, skipped};
 use crate::frames::{LAPTOP, LAPTOP6, PORT, ethernet, extended, message, packet, to_receiver};
 

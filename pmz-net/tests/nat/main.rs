@@ -9,6 +9,10 @@ mod client;
 mod datagrams;
 mod faults;
 mod hands;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod ports;
 mod services;
+#[path = "../common/skipped.rs"]
+mod skipped;
 mod tcp;

@@ -7,13 +7,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
-use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use rtnetlink::LinkUnspec;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use crate::client::Client;
+use crate::namespace::Namespace;
+use crate::skipped::skipped;
 
 /// More than the even ports of the range, so that the kernel's own search finds none among those.
 const CLOSED: usize = 14_500;
@@ -80,19 +81,21 @@ fn opened(client: &mut Client, service: SocketAddr) -> Vec<SocketHandle> {
 /// What `f` finds in a namespace with this range of ports; none without root.
 fn in_a_namespace<T: Send>(ports: &str, f: impl FnOnce() -> T + Send) -> Option<T> {
     if !geteuid().is_root() {
-        eprintln!("skipped: it needs root");
+        skipped("it needs root");
         return None;
     }
-    // The namespace goes with the threads that are in it.
-    let inside = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        bring_loopback_up();
+    let namespace = Namespace::new();
+    namespace.with_links(|handle| async move {
+        let loopback = LinkUnspec::new_with_name("lo").up().build();
+        handle.link().set(loopback).execute().await.unwrap();
+    });
+    let found = namespace.run(|| {
         // As between machines: on loopback alone the kernel gives such a port again.
         fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "0").unwrap();
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", ports).unwrap();
         f()
-    };
-    thread::scope(|scope| Some(scope.spawn(inside).join().unwrap()))
+    });
+    Some(found)
 }
 
 /// A service that closes when its client has.
@@ -105,18 +108,4 @@ fn closing_last() -> SocketAddr {
         }
     });
     address
-}
-
-fn bring_loopback_up() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-        let connection = tokio::spawn(connection);
-        let loopback = LinkUnspec::new_with_name("lo").up().build();
-        handle.link().set(loopback).execute().await.unwrap();
-        connection.abort();
-    });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rtnetlink::RouteMessageBuilder;
 
-use crate::common::namespace::give;
+use crate::common::cables::give;
 use crate::common::skip::need_root;
 use crate::scene::{Side, Wire};
 use crate::sockets::{FAMILIES, SOON, at, attached, error_after_sending, pattern, remapped};
