@@ -15,19 +15,31 @@ use tokio::io::AsyncReadExt;
 use crate::mistakes::stable;
 use crate::service;
 
-/// Kills helper and daemon at once, as `kill -9` by hand would. The patterns don't match this script.
-pub(crate) const KILL_PMZ: &str = r#"
+/// A script's beginning: `$pids` are helper and daemon. The patterns don't match the script itself.
+macro_rules! find_pmz {
+    () => {
+        r#"
 pids=
 for p in /proc/[0-9]*; do
     case "$(tr '\0' ' ' < $p/cmdline 2>/dev/null)" in
         *" helper --f"[d]*|*" daemon --helper-f"[d]*) pids="$pids ${p#/proc/}";;
     esac
 done
+"#
+    };
+}
+pub(crate) use find_pmz;
+
+/// Kills both at once, as `kill -9` by hand would.
+pub(crate) const KILL_PMZ: &str = concat!(
+    find_pmz!(),
+    "
 # Both at the same time: the one that is left would say goodbye.
 kill -STOP $pids
 kill -9 $pids
 echo $pids
-"#;
+"
+);
 
 #[test]
 fn an_agent_killed_during_a_download_is_told_of_and_replaced_within_3_s() {

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::deaths::find_pmz;
 use crate::{pod, service};
 
 const CONNECTIONS: usize = 1000;
@@ -71,28 +72,17 @@ async fn talk(number: usize, mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Sends a signal to the daemon. The pattern doesn't match this script.
-const SIGNAL_DAEMON: &str = r#"
-for p in /proc/[0-9]*; do
-    case "$(tr '\0' ' ' < $p/cmdline)" in
-        *" daemon --helper-f"[d]*) kill "$SIGNAL" ${p#/proc/};;
-    esac
-done
-"#;
-
 #[test]
-fn connections_begun_while_the_daemon_is_not_running_lose_no_packet() {
+fn connections_begun_while_pmz_is_stopped_lose_no_packet() {
     const AT_ONCE: usize = 800;
     scene(
-        "a late daemon",
+        "a late reader",
         || options(None),
         async |world| {
             world.up(&[], false).await?;
             let db = pod(world, "db-0", 5432, 4)?;
             let laptop = world.playground().laptop();
-            let signal =
-                async |signal| script(laptop, &format!("SIGNAL={signal}; {SIGNAL_DAEMON}")).await;
-            signal("-STOP").await?;
+            script(laptop, concat!(find_pmz!(), "kill -STOP $pids")).await?;
             let mut connecting = JoinSet::new();
             for _ in 0..AT_ONCE {
                 connecting.spawn(socket(world, db)?.connect(db));
@@ -102,7 +92,7 @@ fn connections_begun_while_the_daemon_is_not_running_lose_no_packet() {
                 Ok((begun.trim().parse::<usize>()? >= AT_ONCE).then_some(()))
             })
             .await?;
-            signal("-CONT").await?;
+            script(laptop, concat!(find_pmz!(), "kill -CONT $pids")).await?;
             let mut open = Vec::new();
             while let Some(connected) = connecting.join_next().await {
                 open.push(connected??);
