@@ -52,9 +52,20 @@ pub(crate) fn open(globals: &[(&str, u32)], unused: &[&str]) -> Result<Ebpf, Ste
     for name in unused {
         loader.map_max_entries(name, 1);
     }
+    give_back();
     loader
         .load(OBJECT)
         .map_err(|error| SteerError::loading(&error))
+}
+
+/// Gives freed memory back to the kernel: `EbpfLoader::new` reads all of the kernel's types, some 20 MB of small
+/// pieces, before one can say that none is needed, and glibc keeps them for a process that will not ask again.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only returns pages that hold nothing.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
 }
 
 /// Tries again without a limit where it is for want of locked memory: before 5.11 maps are counted as such, of which
