@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pmz_net::carrier::choice::{Carrier, PathReport};
+use pmz_net::device::lost_on_the_way_out;
 use pmz_net::guard::GuardReport;
 use serde_json::Value;
 
@@ -90,6 +91,7 @@ pub(super) fn filler(
             if let Some(guard) = &status.guard {
                 status.drops.extend(by_the_guard(&guard.counts));
             }
+            status.drops.extend(before_the_tun(&device));
         }
     })
 }
@@ -102,6 +104,14 @@ fn drops(sources: &[Result<Value, serde_json::Error>]) -> BTreeMap<String, u64> 
         .filter(|(name, _)| name.as_str() != "streams")
         .filter_map(|(name, value)| Some((name.clone(), value.as_u64().filter(|n| *n > 0)?)))
         .collect()
+}
+
+/// Packets that found no room before the TUN.
+fn before_the_tun(device: &str) -> Option<(String, u64)> {
+    let lost = lost_on_the_way_out(device)
+        .inspect_err(|error| tracing::debug!(%error, device, "no count of lost packets"))
+        .ok()?;
+    (lost > 0).then(|| ("tun-queue".to_owned(), lost))
 }
 
 /// The guard's counters that have counted something, each a reason for which a datagram was dropped.

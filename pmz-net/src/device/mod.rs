@@ -5,5 +5,6 @@ pub(crate) mod interface;
 mod open;
 mod tun;
 
+pub use interface::lost_on_the_way_out;
 pub use open::{Offloads, OpenError, OpenTun, open_tun, tun_name};
 pub use tun::Tun;
