@@ -85,7 +85,12 @@ impl Edge {
                 return;
             }
             next = self.carry();
-            if let Some(mut state) = self.shared.state.try_lock() {
+            // Who looks at the counters holds up no packets that follow, and misses none before a pause.
+            let state = match next {
+                Next::Event => Some(self.shared.state.lock()),
+                Next::More | Next::Rest => self.shared.state.try_lock(),
+            };
+            if let Some(mut state) = state {
                 state.counters = [self.pipes[0].counters(), self.pipes[1].counters()];
             }
         }
