@@ -27,14 +27,19 @@ const DRAWS: [usize; 2] = [16, 48];
 pub(super) struct SourcePorts {
     /// The usual ones and all. None where the range is not known: then the kernel chooses.
     ranges: Option<[RangeInclusive<u16>; 2]>,
+    /// Kept for others (`net.ipv4.ip_local_reserved_ports`).
+    reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl SourcePorts {
     /// Those of the calling thread's namespace, which are the same for IPv6.
     pub(super) fn of_namespace() -> Self {
-        let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+        let setting = |name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+        let range = setting("ip_local_port_range");
+        let reserved = setting("ip_local_reserved_ports");
         Self {
-            ranges: range.ok().as_deref().and_then(parse).map(with_usual),
+            ranges: range.as_deref().and_then(parse).map(with_usual),
+            reserved: reserved.as_deref().map_or_else(Vec::new, parse_reserved),
         }
     }
 
@@ -45,7 +50,9 @@ impl SourcePorts {
     pub(super) fn dial(&self, service: SocketAddr) -> io::Result<Socket> {
         for (range, draws) in self.ranges.iter().flatten().zip(DRAWS) {
             for _ in 0..draws {
-                let port = rand::rng().random_range(range.clone());
+                let Some(port) = self.draw(range) else {
+                    continue;
+                };
                 match dial_from(service, Some(port)) {
                     Err(e) if is_taken(&e) => {}
                     other => return other,
@@ -53,6 +60,13 @@ impl SourcePorts {
             }
         }
         dial_from(service, None)
+    }
+
+    /// A port of these, unless it is kept for others.
+    fn draw(&self, range: &RangeInclusive<u16>) -> Option<u16> {
+        let port = rand::rng().random_range(range.clone());
+        let kept = self.reserved.iter().any(|kept| kept.contains(&port));
+        (!kept).then_some(port)
     }
 }
 
@@ -68,6 +82,15 @@ fn parse(range: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = range.trim().split_once(char::is_whitespace)?;
     let (first, last) = (first.parse().ok()?, last.trim().parse().ok()?);
     (0 < first && first <= last).then_some(first..=last)
+}
+
+/// Ports and ranges of them between commas. What is none of these keeps nothing.
+fn parse_reserved(list: &str) -> Vec<RangeInclusive<u16>> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    list.trim().split(',').filter_map(range).collect()
 }
 
 /// Somebody listens on the port, or the service knows it from another connection.
@@ -120,6 +143,30 @@ mod tests {
     }
 
     #[test]
+    fn ports_that_are_kept_for_others_are_read_as_the_kernel_writes_them() {
+        assert_eq!(
+            parse_reserved("8080,9148-9150\n"),
+            [8080..=8080, 9148..=9150]
+        );
+        assert!(parse_reserved("\n").is_empty());
+        assert_eq!(parse_reserved("x,7,70000"), [7..=7]);
+    }
+
+    #[test]
+    fn a_port_that_is_kept_for_others_is_never_drawn() {
+        let ports = SourcePorts {
+            ranges: None,
+            reserved: vec![7..=8],
+        };
+        let mut drawn = (0..100).filter_map(|_| ports.draw(&(6..=9)));
+        assert!(drawn.all(|port| port == 6 || port == 9));
+        assert_eq!(
+            (ports.draw(&(6..=6)), ports.draw(&(8..=8))),
+            (Some(6), None)
+        );
+    }
+
+    #[test]
     fn the_usual_ports_are_a_part_of_all_or_all_where_there_are_not_more() {
         let [usual, all] = with_usual(32768..=60999);
         assert_eq!(all, 32768..=60999);
@@ -138,6 +185,7 @@ mod tests {
             let taken = port(&chosen);
             let ports = SourcePorts {
                 ranges: Some([taken..=taken, taken..=taken]),
+                reserved: Vec::new(),
             };
             assert_eq!(port(&ports.dial(second).unwrap()), taken);
             // No draw is of use here, and the kernel finds another one.
