@@ -80,6 +80,10 @@ impl ResolvConf {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Points the file to `nameservers`; an empty `search` keeps the domains that are there. Says what the
     /// file said before.
     pub(super) fn edit(&self, nameservers: &[IpAddr], search: &[String]) -> io::Result<Resolver> {

@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::capture::Catcher;
 use super::guard::Guarder;
 use super::message::{Answer, Claim, Refusal, Reply, Request};
-use super::resolv::{PutBack, ResolvConf};
-use super::resolved::{LinkNames, Resolved, ResolvedError};
+use super::names::Names;
+use super::resolved::LinkNames;
 use super::runtime::{Paths, Runtime};
 use super::sockets::{self, Allowance};
 use super::steering::{SteerRequest, Steerer};
@@ -53,50 +53,19 @@ pub async fn serve(socket: OwnedFd, owner: u32, paths: Paths) -> std::io::Result
     }
 }
 
-/// Puts /etc/resolv.conf back after a pmz that could not.
-///
-/// # Errors
-/// [`Refusal::Running`] while a pmz holds it; else what the files say.
-pub async fn put_back(paths: &Paths) -> Result<PutBack, Refusal> {
-    if !paths.journal().exists() {
-        return Ok(PutBack::Nothing);
-    }
-    let _held = Runtime::claim(paths).await?;
-    let resolv = ResolvConf::new(&paths.resolv_conf, &paths.journal());
-    resolv
-        .put_back()
-        .map_err(|error| failed("put back", paths, &error))
-}
-
-fn failed(verb: &str, paths: &Paths, error: &std::io::Error) -> Refusal {
-    Refusal::Failed {
-        message: format!("{verb} {}: {error}", paths.resolv_conf.display()),
-    }
-}
-
 struct Helper {
+    // First: names lead elsewhere before the TUN goes.
+    names: Names,
     netlink: Netlink,
     steerer: Steerer,
     guarder: Guarder,
     catcher: Catcher,
     tunnel: Option<Tunnel>,
-    resolv: ResolvConf,
-    resolved: Option<Resolved>,
-    /// Whether names are led through systemd-resolved.
-    leads_names: bool,
     sockets: Allowance,
     owner: u32,
     paths: Paths,
     // Last: the lock is held until all else is undone.
     runtime: Runtime,
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        if let Err(error) = self.resolv.put_back() {
-            tracing::error!(%error, "resolv.conf is not put back; `pmz down` will try again");
-        }
-    }
 }
 
 /// A reply and the descriptors that go with it; the copies here close when the answer is sent.
@@ -116,25 +85,18 @@ impl From<Reply> for Parcel {
 
 impl Helper {
     fn new(runtime: Runtime, owner: u32, paths: &Paths) -> Result<Self, Refusal> {
-        let resolv = ResolvConf::new(&paths.resolv_conf, &paths.journal());
-        match resolv.put_back() {
-            Ok(PutBack::Nothing) => {}
-            Ok(done) => tracing::info!(?done, "resolv.conf of a pmz that was killed"),
-            Err(error) => return Err(failed("put back", paths, &error)),
-        }
+        let names = Names::new(paths)?;
         let netlink = Netlink::open().map_err(|e| Refusal::Failed {
             message: e.to_string(),
         })?;
         let sockets = Allowance::new(Instant::now());
         Ok(Self {
+            names,
             netlink,
             steerer: Steerer::default(),
             guarder: Guarder::default(),
             catcher: Catcher::default(),
             tunnel: None,
-            resolv,
-            resolved: None,
-            leads_names: false,
             sockets,
             owner,
             paths: paths.clone(),
@@ -277,16 +239,7 @@ impl Helper {
             } => {
                 validate::nameservers(&nameservers, self.tunnel()?.0.addresses())?;
                 validate::search(&search)?;
-                let before = self
-                    .resolv
-                    .edit(&nameservers, &search)
-                    .map_err(|e| failed("edit", &self.paths, &e))?;
-                let (nameservers, search) = (before.nameservers, before.search);
-                Ok(Reply::ResolvConf {
-                    nameservers,
-                    search,
-                }
-                .into())
+                self.names.edit(&nameservers, &search).map(Parcel::from)
             }
             Request::Steer(SteerRequest::Divert { prefixes, devices }) => {
                 if !prefixes.is_empty() {
@@ -335,51 +288,19 @@ impl Helper {
                     routed: &routed,
                     search: &search,
                 };
-                self.lead_names(&names).await?;
+                let index = self.tunnel()?.0.index();
+                self.names.lead(index, &names).await?;
                 Ok(Reply::Done.into())
             }
             Request::ForgetNames => {
                 let index = self.tunnel()?.0.index();
-                if self.leads_names {
-                    let resolved = self.resolved().await?;
-                    resolved.revert(index).await.map_err(no_resolved)?;
-                    self.leads_names = false;
-                }
+                self.names.forget(index).await?;
                 Ok(Reply::Done.into())
             }
             Request::RestoreResolvConf => {
-                self.resolv
-                    .put_back()
-                    .map_err(|e| failed("put back", &self.paths, &e))?;
+                self.names.restore()?;
                 Ok(Reply::Done.into())
             }
-        }
-    }
-
-    async fn lead_names(&mut self, names: &LinkNames<'_>) -> Result<(), Refusal> {
-        let index = self.tunnel()?.0.index();
-        let resolved = self.resolved().await?;
-        if let Err(error) = resolved.lead(index, names).await {
-            // Half of it may have been taken. What was taken as a whole before stays.
-            if !self.leads_names
-                && let Err(error) = resolved.revert(index).await
-            {
-                tracing::warn!(%error, "systemd-resolved keeps a part until the TUN goes");
-            }
-            return Err(no_resolved(error));
-        }
-        self.resolved = Some(resolved);
-        self.leads_names = true;
-        Ok(())
-    }
-
-    /// As it was found before, until something goes wrong: the bus may be another one since.
-    async fn resolved(&mut self) -> Result<Resolved, Refusal> {
-        match self.resolved.take() {
-            Some(resolved) => Ok(resolved),
-            None => Resolved::find(&self.paths.resolv_conf)
-                .await
-                .map_err(no_resolved),
         }
     }
 
@@ -388,12 +309,6 @@ impl Helper {
             Some(tunnel) => Ok((tunnel, &self.netlink)),
             None => Err(no_tunnel()),
         }
-    }
-}
-
-fn no_resolved(error: ResolvedError) -> Refusal {
-    Refusal::NoResolved {
-        why: error.to_string(),
     }
 }
 
