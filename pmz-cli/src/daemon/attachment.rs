@@ -84,7 +84,7 @@ impl Attachment {
 
     /// Answers these domains, too.
     pub(super) fn with_domains(mut self, domains: SharedDomains) -> Self {
-        self.state.get_mut().names.domains = domains;
+        self.state.get_mut().names.set_domains(domains);
         self
     }
 

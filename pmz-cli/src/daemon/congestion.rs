@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use pmz_net::carrier::distance::Distance;
 use tokio::sync::watch;
 
-use super::running::Progress;
+use super::progress::Progress;
 use crate::helper::{HelperClient, HelperError};
 
 /// Keeps up its rate where packets are lost.

@@ -19,6 +19,7 @@ mod names;
 mod options;
 mod outside;
 pub mod process;
+mod progress;
 mod proof;
 mod report;
 mod run;

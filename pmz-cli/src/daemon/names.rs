@@ -23,7 +23,7 @@ use super::status::DnsStatus;
 use crate::domains::KubeName;
 use crate::failure::{ExitCode, Failure};
 use crate::helper::HelperClient;
-use server::Server;
+use server::{Led, Server};
 use way::{Way, Ways};
 
 pub use choice::DnsChoice;
@@ -48,16 +48,17 @@ pub(super) struct Names {
     way: Option<Way>,
     /// How else they could.
     ways: Option<Ways>,
-    domain: String,
-    reverse: Vec<IpNet>,
-    search: Vec<String>,
+    led: Led,
     /// Namespaces whose services are found by their bare names.
     bare: Vec<String>,
-    /// The domains that the user added.
-    pub(super) domains: SharedDomains,
 }
 
 impl Names {
+    /// Serves these domains of the user's from the next [`Names::serve`] on.
+    pub(super) fn set_domains(&mut self, domains: SharedDomains) {
+        self.led.domains = domains;
+    }
+
     /// For `status`.
     pub(super) fn shown(&self) -> Option<DnsStatus> {
         let ((server, _), way) = (self.server.as_ref()?, self.way.as_ref()?);
@@ -65,7 +66,7 @@ impl Names {
             how: way.name().to_owned(),
             missing: self.ways.as_ref().and_then(Ways::missing),
             server: *server,
-            domain: self.domain.clone(),
+            domain: self.led.domain.clone(),
             search: self.bare.clone(),
         })
     }
@@ -102,10 +103,7 @@ impl Names {
             helper,
             handle,
             address: *address,
-            domain: &self.domain,
-            reverse: &self.reverse,
-            search: &self.search,
-            domains: &self.domains,
+            led: &self.led,
         };
         self.way = Some(ways.take(&server).await?);
         Ok(())
@@ -142,14 +140,14 @@ impl Names {
         let mut zone = zone
             .with_reverse(reverse.clone())
             .with_search(self.bare.clone())
-            .with_domains(self.domains.clone())
+            .with_domains(self.led.domains.clone())
             .with_server_addresses(welcome.addresses.clone());
         if let Some(translate) = translate {
             zone = zone.with_translate(translate);
         }
-        self.search = way::search(&domain, &wants.search);
-        self.domain = domain;
-        self.reverse = reverse;
+        self.led.search = way::search(&domain, &wants.search);
+        self.led.domain = domain;
+        self.led.reverse = reverse;
         if let Some((served, handle)) = &self.server
             && *served == address
             && handle.is_running()
@@ -159,10 +157,7 @@ impl Names {
                 helper,
                 handle,
                 address,
-                domain: &self.domain,
-                reverse: &self.reverse,
-                search: &self.search,
-                domains: &self.domains,
+                led: &self.led,
             };
             if let Some(way) = &mut self.way {
                 way.follow(&server).await?;
@@ -194,10 +189,7 @@ impl Names {
             helper,
             handle: &handle,
             address,
-            domain: &self.domain,
-            reverse: &self.reverse,
-            search: &self.search,
-            domains: &self.domains,
+            led: &self.led,
         };
         match &mut self.way {
             Some(way) => way.turn(&server).await?,

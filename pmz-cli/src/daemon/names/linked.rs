@@ -42,11 +42,11 @@ impl Linked {
             helper: server.helper.clone(),
             address: server.address,
             // What is the cluster's is ours, and so is what leads back from its addresses.
-            routed: std::iter::once(server.domain.to_owned())
-                .chain(server.reverse.iter().flat_map(reverse_zones).map(plain))
+            routed: std::iter::once(server.led.domain.clone())
+                .chain(server.led.reverse.iter().flat_map(reverse_zones).map(plain))
                 .collect(),
-            search: server.search.to_vec(),
-            domains: server.domains.clone(),
+            search: server.led.search.clone(),
+            domains: server.led.domains.clone(),
         };
         let mut changes = link.domains.subscribe();
         changes.borrow_and_update();

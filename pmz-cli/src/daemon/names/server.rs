@@ -8,20 +8,26 @@ use pmz_net::dns::{DnsHandle, SharedDomains};
 use crate::daemon::connect_error::ConnectError;
 use crate::helper::{HelperClient, HelperError, Refusal};
 
+/// Which names are led to the server.
+#[derive(Default)]
+pub(super) struct Led {
+    /// The cluster's.
+    pub(super) domain: String,
+    /// Whose reverse names are its own.
+    pub(super) reverse: Vec<IpNet>,
+    /// What is put behind names as programs ask for them.
+    pub(super) search: Vec<String>,
+    /// What the user has added.
+    pub(super) domains: SharedDomains,
+}
+
 /// What queries are led to.
 pub(super) struct Server<'a> {
     pub(super) helper: &'a HelperClient,
     pub(super) handle: &'a DnsHandle,
     /// Its address in the tunnel; the port is 53.
     pub(super) address: IpAddr,
-    /// The cluster's.
-    pub(super) domain: &'a str,
-    /// Whose reverse names are its own.
-    pub(super) reverse: &'a [IpNet],
-    /// What is put behind names as programs ask for them.
-    pub(super) search: &'a [String],
-    /// What the user has added.
-    pub(super) domains: &'a SharedDomains,
+    pub(super) led: &'a Led,
 }
 
 /// Why a way is not taken.

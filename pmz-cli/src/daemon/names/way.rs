@@ -232,7 +232,7 @@ pub(super) fn search(domain: &str, namespaces: &[KubeName]) -> Vec<String> {
 
 async fn edit_resolv_conf(server: &Server<'_>) -> Result<(), HelperError> {
     let (helper, own) = (server.helper, [server.address]);
-    let previous = helper.edit_resolv_conf(&own, server.search).await?;
+    let previous = helper.edit_resolv_conf(&own, &server.led.search).await?;
     server.handle.set_upstream(previous.nameservers);
     Ok(())
 }
