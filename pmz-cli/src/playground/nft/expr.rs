@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Transport;
-use super::message::Attrs;
+use super::attrs::Attrs;
 
 /// A register of 16 bytes (`NFT_REG_1`).
 pub(super) const REG_1: u32 = 1;

@@ -6,6 +6,7 @@
 //! ClusterIP or port that there isn't. They are written through netlink by hand, since a bare Debian has
 //! neither `nft` nor `iptables`.
 
+mod attrs;
 mod conntrack;
 mod expr;
 mod message;
