@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::goal::Figure;
 use crate::reading::Unit;
 use crate::report::Report;
+use crate::section::Chart;
 
 /// Pixels.
 const WIDTH: usize = 760;
@@ -24,22 +25,6 @@ const NOTE: usize = 17;
 const COLOURS: [&str; 7] = [
     "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999",
 ];
-
-/// What is drawn: for each thing that was measured a group of bars, one for each row.
-#[derive(Clone, Debug)]
-pub(crate) struct Chart {
-    /// The file's name, without its ending.
-    pub(crate) file: &'static str,
-    pub(crate) title: &'static str,
-    /// Below it: what a reader has to know beside the machine.
-    pub(crate) note: &'static str,
-    /// Headings, and what the readings call it.
-    pub(crate) groups: Vec<(&'static str, &'static str)>,
-    /// Labels, and the rows' names; a row that wasn't measured has no bar.
-    pub(crate) bars: Vec<(&'static str, &'static str)>,
-    /// A label, and a row that is only told of in the note: it would dwarf the bars.
-    pub(crate) aside: Option<(&'static str, &'static str)>,
-}
 
 /// A chart with the values of a run.
 struct Drawn<'a> {

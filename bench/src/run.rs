@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result, ensure};
 
 use crate::Args;
-use crate::chart::{self, Chart};
+use crate::chart;
 use crate::machine::{Machine, Version};
 use crate::report::Report;
-use crate::section::{Absent, Choice, Row, Run, Section};
+use crate::section::{Absent, Chart, Choice, Row, Run, Section};
 
 /// Sections with the rows of them that are asked for.
 pub(crate) type Chosen = Vec<(Box<dyn Section>, Vec<usize>)>;

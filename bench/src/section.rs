@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 
-use crate::chart::Chart;
 use crate::goal::Goal;
 use crate::kube::KubeArgs;
 use crate::reading::Reading;
@@ -63,6 +62,22 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// What it is, and what its figures depend on: versions, congestion controls.
     pub(crate) description: String,
+}
+
+/// What is drawn: for each thing that was measured a group of bars, one for each row.
+#[derive(Clone, Debug)]
+pub(crate) struct Chart {
+    /// The file's name, without its ending.
+    pub(crate) file: &'static str,
+    pub(crate) title: &'static str,
+    /// Below it: what a reader has to know beside the machine.
+    pub(crate) note: &'static str,
+    /// Headings, and what the readings call it.
+    pub(crate) groups: Vec<(&'static str, &'static str)>,
+    /// Labels, and the rows' names; a row that wasn't measured has no bar.
+    pub(crate) bars: Vec<(&'static str, &'static str)>,
+    /// A label, and a row that is only told of in the note: it would dwarf the bars.
+    pub(crate) aside: Option<(&'static str, &'static str)>,
 }
 
 /// What one measurement is to be like.

@@ -11,13 +11,12 @@ use async_trait::async_trait;
 use pmz_tests::{BORINGTUN, GOTATUN, WIREGUARD_GO, WireguardProgram};
 
 use crate::agent::{self, Carrier, Setting};
-use crate::chart::Chart;
 use crate::congestion::{API_SERVER, APPLICATIONS, ASKED, Congestion};
 use crate::goal::Goal;
 use crate::lab::Lab;
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP};
 use crate::reading::Reading;
-use crate::section::{self, Run, Section};
+use crate::section::{self, Chart, Run, Section};
 use tunnel::BareTunnel;
 use wireguard::WireguardTunnel;
 

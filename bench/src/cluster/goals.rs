@@ -1,13 +1,14 @@
 //! What is to come out in a real cluster, and what is drawn of it.
 
-use super::row::{
+use super::reading::{
     AGENT_GROWTH, CLIENT_GROWTH, CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS,
-    HEY, MANY_ERRORS, MANY_LAST, Row,
+    HEY, MANY_ERRORS, MANY_LAST,
 };
+use super::row::Row;
 use crate::agent::Carrier;
-use crate::chart::Chart;
 use crate::goal::{Bound, Figure, Goal};
 use crate::load::{ONE_FLOW_DOWN, ONE_FLOW_UP, ROUND_TRIP_P50};
+use crate::section::Chart;
 
 /// Resident bytes that 200,000 connections may leave behind: what a single pool's growth may be, and less than a byte for
 /// each of them would be a leak.

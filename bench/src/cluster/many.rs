@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::load::{Connects, Until};
 use super::measure::{Findings, counted};
-use super::row::{AGENT_GROWTH, CLIENT_GROWTH, MANY_ERRORS, MANY_LAST, MANY_RATE};
+use super::reading::{AGENT_GROWTH, CLIENT_GROWTH, MANY_ERRORS, MANY_LAST, MANY_RATE};
 use super::server::SHORT;
 use super::way::Way;
 use crate::processes::Processes;

@@ -6,7 +6,7 @@ use anyhow::{Error, Result};
 
 use super::http::{Amount, Client};
 use super::load::{Connects, Resets, RoundTrips, Until};
-use super::row::{CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS, H2LOAD, HEY};
+use super::reading::{CONNECTION_EACH, CONNECTS, CPU_DOWN, CPU_UP, DISTURBED, ERRORS, H2LOAD, HEY};
 use super::scene::{HTTP, IPERF3, Scene};
 use super::server::{ECHO, RESET, SHORT};
 use super::way::Way;

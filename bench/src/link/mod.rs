@@ -14,13 +14,12 @@ use tokio::task::block_in_place;
 
 use crate::agent::Carrier;
 use crate::agent::{self, Setting};
-use crate::chart::Chart;
 use crate::congestion::{API_SERVER, APPLICATIONS, ASKED, Congestion};
 use crate::goal::Goal;
 use crate::lab::{self, Lab};
 use crate::load::Course;
 use crate::reading::Reading;
-use crate::section::{self, Absent, Run, Section};
+use crate::section::{self, Absent, Chart, Run, Section};
 
 /// The section.
 pub(crate) struct Link;
