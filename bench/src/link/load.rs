@@ -1,4 +1,8 @@
 //! What goes over the link: flows alone and many at once, and round trips beside one.
+//!
+//! The flows are the bench's own, since iperf3's can't be what an application's on Cubic are: `-C` tells a socket after it has
+//! connected (3.12), which takes the place of what the route has chosen, and without it a socket begins with its namespace's
+//! default, which only what the machine allows everybody may be.
 
 use std::thread;
 use std::time::Duration;
