@@ -40,8 +40,8 @@ pub fn lost_on_the_way_out(name: &str) -> io::Result<u64> {
 
 /// Eight columns of what came in, then those of what went out: bytes, packets, errors, drops.
 fn lost_of(table: &str, name: &str) -> Option<u64> {
-    let rows = table.lines().filter_map(|line| line.split_once(':'));
-    let (_, counts) = rows.into_iter().find(|(of, _)| of.trim() == name)?;
+    let mut rows = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, counts) = rows.find(|(of, _)| of.trim() == name)?;
     counts.split_whitespace().nth(8 + 3)?.parse().ok()
 }
 

@@ -16,6 +16,9 @@ use crate::{pod, service};
 
 const CONNECTIONS: usize = 1000;
 const LIMIT: Duration = Duration::from_secs(10);
+/// All of pmz on the machine stands still, and goes on.
+const STOP: &str = concat!(find_pmz!(), "kill -STOP $pids");
+const GO_ON: &str = concat!(find_pmz!(), "kill -CONT $pids");
 
 #[test]
 fn a_thousand_connections_at_once_each_get_their_own_bytes_back() {
@@ -83,7 +86,7 @@ fn connections_begun_while_pmz_is_stopped_lose_no_packet() {
             world.up(&[], false).await?;
             let db = pod(world, "db-0", 5432, 4)?;
             let laptop = world.playground().laptop();
-            script(laptop, concat!(find_pmz!(), "kill -STOP $pids")).await?;
+            script(laptop, STOP).await?;
             let mut connecting = JoinSet::new();
             for _ in 0..AT_ONCE {
                 connecting.spawn(socket(world, db)?.connect(db));
@@ -93,7 +96,7 @@ fn connections_begun_while_pmz_is_stopped_lose_no_packet() {
                 Ok((begun.trim().parse::<usize>()? >= AT_ONCE).then_some(()))
             })
             .await?;
-            script(laptop, concat!(find_pmz!(), "kill -CONT $pids")).await?;
+            script(laptop, GO_ON).await?;
             let mut open = Vec::new();
             while let Some(connected) = connecting.join_next().await {
                 open.push(connected??);
@@ -117,11 +120,11 @@ fn what_found_no_room_before_the_tun_is_told_in_the_status() {
             let db = pod(world, "db-0", 5432, 4)?;
             let laptop = world.playground().laptop();
             let socket = udp(world, Ipv4Addr::UNSPECIFIED.into())?;
-            script(laptop, concat!(find_pmz!(), "kill -STOP $pids")).await?;
+            script(laptop, STOP).await?;
             for _ in 0..SENT {
                 socket.send_to(b"?", db).await?;
             }
-            script(laptop, concat!(find_pmz!(), "kill -CONT $pids")).await?;
+            script(laptop, GO_ON).await?;
             let status = status(world).await?;
             let lost = status["drops"]["tun-queue"].as_u64();
             // pmz's own packets were in the queue, too, or a few had been read.
